@@ -1,0 +1,311 @@
+"""Configuration: YAML -> checked run configs (JSON) -> frozen dataclasses.
+
+``workflow/schemas/config.schema.yaml`` says which keys and ranges a YAML may hold; the dataclasses
+here are what scripts receive. Every error is one line that names the place and the fix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+JsonDict = dict[str, object]
+T = typing.TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration or an input that cannot be used; the message names the place and the fix."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A Qwen3 model trained from scratch; ``context`` is the longest prompt + response in tokens."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    mlp_size: int
+    context: int
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Where and how to compute; ``threads`` is fixed so that results do not depend on the cores."""
+
+    device: str
+    dtype: Literal["float32", "bfloat16"]
+    threads: int
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Next-token training on worked solutions (the warm-up, and the supervised-only control).
+
+    Attributes:
+        steps: optimizer updates.
+        batch_size: solutions per update.
+        micro_batch: solutions per forward pass; changes memory and speed, not gradients.
+        learning_rate: peak value.
+        schedule: "cosine" decays to 0; "constant" holds the peak.
+        warmup_steps: linear rise from 0.
+        betas: AdamW's.
+        weight_decay: AdamW's.
+        max_grad_norm: gradient norm clip.
+        log_every: updates per metrics record.
+        eval_every: updates between validations; 0 validates at the end only.
+    """
+
+    steps: int
+    batch_size: int
+    micro_batch: int
+    learning_rate: float
+    schedule: Literal["cosine", "constant"]
+    warmup_steps: int
+    betas: tuple[float, float]
+    weight_decay: float
+    max_grad_norm: float
+    log_every: int
+    eval_every: int
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """A key of ``sspo.losses.LOSSES`` and its keyword arguments."""
+
+    name: str
+    params: JsonDict
+
+
+@dataclass(frozen=True)
+class AdvantageConfig:
+    """How group rewards become advantages; see ``sspo.advantages``."""
+
+    normalize_std: bool
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How responses are sampled.
+
+    Attributes:
+        engine: "torch" (reference) or "vllm".
+        prompts_per_step: prompts of one rollout.
+        group_size: responses per prompt.
+        temperature: sampling temperature; scoring uses the same.
+        max_response_tokens: cap on a response, its end token included.
+        max_batch: responses sampled at once (torch engine).
+    """
+
+    engine: Literal["torch", "vllm"]
+    prompts_per_step: int
+    group_size: int
+    temperature: float
+    max_response_tokens: int
+    max_batch: int
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The reinforcement-learning loop.
+
+    Attributes:
+        steps: rollouts.
+        updates_per_rollout: optimizer updates, each on an equal share of the rollout's prompts.
+        learning_rate: AdamW's, constant after the warm-up.
+        warmup_updates: linear rise from 0, in optimizer updates.
+        betas: AdamW's.
+        weight_decay: AdamW's.
+        max_grad_norm: gradient norm clip.
+        kl_coefficient: beta of the optional KL term to the initial policy; 0 leaves it out.
+        micro_batch: responses per forward pass; changes memory, not gradients.
+        chunk_tokens: response tokens projected to the vocabulary at a time; bounds memory.
+        eval_every: steps between validations.
+        kl_every: steps between measurements of the KL to the initial policy.
+        checkpoint_every: steps between saved states to resume from.
+        keep_rollouts: responses per step kept in rollouts.jsonl.gz.
+    """
+
+    steps: int
+    updates_per_rollout: int
+    learning_rate: float
+    warmup_updates: int
+    betas: tuple[float, float]
+    weight_decay: float
+    max_grad_norm: float
+    kl_coefficient: float
+    micro_batch: int
+    chunk_tokens: int
+    eval_every: int
+    kl_every: int
+    checkpoint_every: int
+    keep_rollouts: int
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """The small evaluation during training: greedy and sampled pass@1 on the validation split."""
+
+    problems: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """The final evaluation.
+
+    Attributes:
+        splits: splits to evaluate.
+        samples: sampled responses per problem, beside one greedy response.
+        temperature: of the sampled responses.
+        pass_at: the k of pass@k and maj@k, none above ``samples``.
+        seed: seed of the samples, the same for every checkpoint.
+    """
+
+    splits: tuple[str, ...]
+    samples: int
+    temperature: float
+    pass_at: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything one reinforcement-learning run depends on."""
+
+    run: str
+    method: str
+    seed: int
+    objective: ObjectiveConfig
+    advantages: AdvantageConfig
+    rollout: RolloutConfig
+    train: TrainConfig
+    validation: ValidationConfig
+    compute: ComputeConfig
+
+    def __post_init__(self) -> None:
+        prompts, updates = self.rollout.prompts_per_step, self.train.updates_per_rollout
+        if prompts % updates:
+            raise ConfigError(
+                f"{self.method}: rollout.prompts_per_step = {prompts} is not divisible by "
+                f"train.updates_per_rollout = {updates}; change one so that updates get equal shares"
+            )
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Everything the base model depends on besides the data."""
+
+    seed: int
+    model: ModelConfig
+    supervised: SupervisedConfig
+    rollout: RolloutConfig
+    validation: ValidationConfig
+    compute: ComputeConfig
+    characters: str
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """The supervised-only control: as many more updates on the warm-up solutions, no reward.
+
+    ``updates_per_step`` converts its updates to the steps of a reinforcement-learning run.
+    """
+
+    run: str
+    method: str
+    seed: int
+    supervised: SupervisedConfig
+    updates_per_step: int
+    rollout: RolloutConfig
+    validation: ValidationConfig
+    compute: ComputeConfig
+
+
+def load_json(path: str | Path) -> JsonDict:
+    """Read a JSON object.
+
+    Raises:
+        ConfigError: missing file, or not a JSON object.
+    """
+    try:
+        data = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: file missing; run the rule that makes it") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: not valid JSON ({error}); run its rule again") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+def from_json(kind: type[T], path: str | Path) -> T:
+    """Read a JSON file into a config dataclass.
+
+    Raises:
+        ConfigError: unknown, missing or mistyped key; the message gives the file and the key's path.
+    """
+    try:
+        return from_dict(kind, load_json(path))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def from_dict(kind: type[T], data: JsonDict, where: str = "") -> T:
+    """Build a config dataclass from plain data, strictly.
+
+    Raises:
+        ConfigError: unknown, missing or mistyped key; the message gives the key's path.
+    """
+    hints = typing.get_type_hints(kind)
+    for key in data:
+        if key not in hints:
+            raise ConfigError(f"{where}{key}: unknown key; known here: {', '.join(hints)}")
+    for key in hints:
+        if key not in data:
+            raise ConfigError(f"{where}{key}: missing; add it")
+    values = {key: _convert(hints[key], value, f"{where}{key}") for key, value in data.items()}
+    return kind(**values)
+
+
+def to_dict(config: object) -> JsonDict:
+    """The plain data of a config dataclass, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def _convert(hint: object, value: object, where: str) -> object:
+    """Check one value against its type hint; tuples come as lists, floats may come as ints."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, dict):
+            return from_dict(hint, value, f"{where}.")
+    elif origin is Literal:
+        if value in arguments:
+            return value
+    elif origin is tuple:
+        if isinstance(value, list | tuple):
+            kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+            if len(kinds) == len(value):
+                pairs = zip(kinds, value, strict=True)
+                return tuple(_convert(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(pairs))
+    elif origin is dict:
+        if isinstance(value, dict):
+            return value
+    elif hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where} = {value!r}: expected {_name(hint)}")
+
+
+def _name(hint: object) -> str:
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
+    if isinstance(hint, types.GenericAlias):
+        return str(hint)
+    return getattr(hint, "__name__", str(hint))

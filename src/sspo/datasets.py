@@ -1,0 +1,92 @@
+"""Problems from JSONL files, checked before any compute is spent on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sspo.config import ConfigError
+
+Record = dict[str, object]
+
+
+def read_jsonl(path: str | Path) -> list[Record]:
+    """All records of a JSONL file.
+
+    Raises:
+        ConfigError: missing or empty file, or a line that is not a JSON object (file and line named).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: file missing; run the rule that makes it")
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path}:{number}: not valid JSON ({error}); fix the line") from None
+        if not isinstance(record, dict):
+            raise ConfigError(f"{path}:{number}: expected a JSON object; fix the line")
+        records.append(record)
+    if not records:
+        raise ConfigError(f"{path}: the split is empty; raise its size")
+    return records
+
+
+def read_problems(path: str | Path) -> list[Record]:
+    """Problems with the string fields ``id``, ``prompt`` and ``answer``.
+
+    Raises:
+        ConfigError: as ``read_jsonl``, or a record without one of the fields.
+    """
+    records = read_jsonl(path)
+    for number, record in enumerate(records, start=1):
+        for key in ("id", "prompt", "answer"):
+            if not isinstance(record.get(key), str) or not record[key]:
+                raise ConfigError(f"{path}:{number}: field {key!r} must be a non-empty string")
+    return records
+
+
+def write_jsonl(path: str | Path, records: Iterable[Record]) -> None:
+    """Write records one per line, keys in their own order, UTF-8."""
+    with open(path, "w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def overlap(first: Sequence[Record], second: Sequence[Record]) -> list[str]:
+    """Prompts that occur in both, compared without case and white space."""
+
+    def normalized(records: Sequence[Record]) -> set[str]:
+        return {"".join(str(r["prompt"]).split()).casefold() for r in records}
+
+    return sorted(normalized(first) & normalized(second))
+
+
+def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
+    """Endless index batches over ``count`` items: every epoch in a fresh order from (seed, epoch).
+
+    A batch may span two epochs, so every batch is full. The order is a function of the arguments
+    alone: a resumed run skips ahead and sees the same data.
+    """
+    pending: list[int] = []
+    epoch = 0
+    while True:
+        while len(pending) < size:
+            pending += np.random.default_rng([seed, epoch]).permutation(count).tolist()
+            epoch += 1
+        yield pending[:size]
+        pending = pending[size:]
+
+
+def micro_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Split rows into groups of similar length, longest first, to spend little on padding.
+
+    Returns:
+        Lists of row indices, each of at most ``size`` rows; together every row once.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [order[i : i + size] for i in range(0, len(order), size)]

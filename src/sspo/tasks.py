@@ -1,0 +1,207 @@
+"""Procedural problems with a worked solution and an exact answer.
+
+``chain``: a chain of one-digit additions and subtractions whose running total never goes below zero,
+``7+8-3+9=``. A response works through it one operation at a time, each followed by the new running
+total, and ends with ``#`` and the answer: ``+8=15-3=12+9=21#21``. An operation can be written in two ways:
+
+- plain, ``+9=21``: short, and in the warm-up solutions often wrong where the total crosses a ten: the
+  carry is forgotten (``12+9=11``), or the smaller digit taken from the larger (``15-8=13``), the two
+  classic slips of column arithmetic;
+- careful, ``+9:20+1=21``: first to the next ten, then the rest; longer and almost always right.
+
+A model that imitates these solutions prefers the plain way and slips, so its most likely answer is
+wrong; it also knows the careful way. Reinforcement learning has to discover, from the final
+reward alone, where taking more steps pays.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Record = dict[str, object]
+
+CHARACTERS = "0123456789+-=:#"
+
+
+@dataclass(frozen=True)
+class TraceStyle:
+    """How the imperfect authors of the warm-up solutions write (probabilities).
+
+    Attributes:
+        careful_author: every operation of the solution is written the careful way.
+        careful_step: otherwise, a single operation is.
+        slip: a plain operation that crosses a ten goes wrong.
+        noise: any written result is off by one.
+    """
+
+    careful_author: float
+    careful_step: float
+    slip: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """Size of a split and the range of operations per problem, both ends included."""
+
+    size: int
+    min_operations: int
+    max_operations: int
+
+
+def make_chain(rng: random.Random, operations: int) -> Record:
+    """One ``chain`` problem with its exact answer.
+
+    Returns:
+        ``{"prompt": "7+8-3=", "answer": "12", "operations": 2}``.
+    """
+    total = rng.randint(1, 9)
+    text = str(total)
+    for _ in range(operations):
+        operand = rng.randint(1, 9)
+        sign = rng.choice("+-") if operand <= total else "+"
+        total = _apply(total, sign, operand)
+        text += f"{sign}{operand}"
+    return {"prompt": f"{text}=", "answer": str(total), "operations": operations}
+
+
+def solve_chain(prompt: str, rng: random.Random, style: TraceStyle) -> str:
+    """A worked solution of ``7+8-3=`` in the given style: ``+8:10+5=15-3=12#12``, right or wrong.
+
+    A slip stays in the running total, as in human work. Solutions whose total would go
+    below zero are written afresh.
+    """
+    while True:
+        solution = _try_to_solve(prompt, rng, style)
+        if solution is not None:
+            return solution
+
+
+def parse_chain(prompt: str) -> tuple[int, list[tuple[str, int]]]:
+    """``"7+8-3="`` -> (7, [("+", 8), ("-", 3)]).
+
+    Raises:
+        ValueError: a prompt that is not a chain of one-digit operations.
+    """
+    body = prompt[:-1]
+    steps = [(body[i], int(body[i + 1])) for i in range(1, len(body), 2)]
+    if not prompt.endswith("=") or any(sign not in "+-" for sign, _ in steps):
+        raise ValueError(f"{prompt!r} is not a chain such as '7+8-3='")
+    return int(body[0]), steps
+
+
+def crosses_ten(total: int, sign: str, operand: int) -> bool:
+    """Whether the operation needs a carry or a borrow."""
+    units = total % 10
+    return units + operand >= 10 if sign == "+" else units < operand
+
+
+@dataclass(frozen=True)
+class Task:
+    """An entry of ``TASKS``.
+
+    Attributes:
+        make: (generator, operations) -> problem.
+        solve: (prompt, generator, style) -> worked solution.
+        prompt_tokens: operations -> longest prompt in characters, which are tokens here.
+        characters: everything that prompts and solutions are written with.
+    """
+
+    make: Callable[[random.Random, int], Record]
+    solve: Callable[[str, random.Random, TraceStyle], str]
+    prompt_tokens: Callable[[int], int]
+    characters: str
+
+
+TASKS: dict[str, Task] = {
+    "chain": Task(make_chain, solve_chain, lambda operations: 2 + 2 * operations, CHARACTERS)
+}
+
+
+def make_splits(
+    task: str, splits: dict[str, SplitSpec], style: TraceStyle, seed: int
+) -> dict[str, list[Record]]:
+    """Disjoint splits of one task; the one called ``warmup`` also gets a ``solution`` per problem.
+
+    Problems are drawn split by split in the order of ``splits``; a prompt drawn before, in any split,
+    is drawn again, so no problem of one split occurs in another.
+
+    Raises:
+        ValueError: unknown task, or a split too large for the number of distinct problems.
+    """
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
+    seen: set[str] = set()
+    made: dict[str, list[Record]] = {}
+    for name, spec in splits.items():
+        rng = random.Random(f"{task}/{seed}/{name}")
+        made[name] = _draw_split(TASKS[task], name, spec, rng, seen)
+    rng = random.Random(f"{task}/{seed}/solutions")
+    for record in made.get("warmup", []):
+        record["solution"] = TASKS[task].solve(str(record["prompt"]), rng, style)
+    return made
+
+
+def _draw_split(
+    task: Task, name: str, spec: SplitSpec, rng: random.Random, seen: set[str]
+) -> list[Record]:
+    records: list[Record] = []
+    rejected = 0
+    while len(records) < spec.size:
+        problem = task.make(rng, rng.randint(spec.min_operations, spec.max_operations))
+        if problem["prompt"] in seen:
+            rejected += 1
+            if rejected > 20 * spec.size + 1000:
+                raise ValueError(
+                    f"split {name!r}: only {len(records)} distinct unseen problems found for size "
+                    f"{spec.size}; lower the size or raise max_operations"
+                )
+            continue
+        seen.add(str(problem["prompt"]))
+        records.append({"id": f"{name}-{len(records):05d}", **problem})
+    return records
+
+
+def _apply(total: int, sign: str, operand: int) -> int:
+    return total + operand if sign == "+" else total - operand
+
+
+def _slip(total: int, sign: str, operand: int) -> int:
+    """12+9 -> 11 (carry forgotten); 15-8 -> 13 (smaller digit taken from the larger)."""
+    units = total % 10
+    return total + operand - 10 if sign == "+" else total - units + operand - units
+
+
+def _try_to_solve(prompt: str, rng: random.Random, style: TraceStyle) -> str | None:
+    total, steps = parse_chain(prompt)
+    careful_share = 1.0 if rng.random() < style.careful_author else style.careful_step
+    lines = []
+    for sign, operand in steps:
+        result = _apply(total, sign, operand)
+        careful = rng.random() < careful_share
+        if careful:
+            middle = f":{_through_ten(total, sign, operand)}"
+        else:
+            middle = ""
+            if crosses_ten(total, sign, operand) and rng.random() < style.slip:
+                result = _slip(total, sign, operand)
+        if rng.random() < style.noise:
+            result += rng.choice((-1, 1))
+        if result < 0:
+            return None
+        lines.append(f"{sign}{operand}{middle}={result}")
+        total = result
+    return "".join(lines) + f"#{total}"
+
+
+def _through_ten(total: int, sign: str, operand: int) -> str:
+    """``12+9`` -> ``20+1``, ``15-8`` -> ``10-3``; an operation that crosses no ten is repeated."""
+    if not crosses_ten(total, sign, operand):
+        return f"{total}{sign}{operand}"
+    if sign == "+":
+        ten = total - total % 10 + 10
+        return f"{ten}+{operand - (ten - total)}"
+    ten = total - total % 10
+    return f"{ten}-{operand - (total - ten)}"

@@ -1,0 +1,64 @@
+"""Validate the configuration once, and turn it into plain dicts that the rules look up."""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "src"))
+
+from snakemake.exceptions import WorkflowError
+
+from sspo.config import ConfigError
+from sspo.experiment import CONTROL, check_config, expand_config
+from sspo.provenance import import_closure
+
+CONFIG_NAME = str(
+    ([*workflow.overwrite_configfiles] or [ROOT / "workflow/config/default.yaml"])[-1]
+)
+
+try:
+    check_config(config, ROOT / "workflow/schemas/config.schema.yaml", CONFIG_NAME)
+    CONFIGS = expand_config(config, CONFIG_NAME)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS, FIGURES = config["results_dir"], config["figures_dir"]
+RUNS = sorted(place.removeprefix("runs/") for place in CONFIGS if place.startswith("runs/"))
+CONTROL_RUNS = [run for run in RUNS if run.startswith(f"{CONTROL}-s")]
+RL_RUNS = [run for run in RUNS if run not in CONTROL_RUNS]
+EVALUATED = ["base", *(f"runs/{run}" for run in RUNS)]
+ONE_RUN_PER_METHOD = [
+    f"{method}-s{config['experiment']['seeds'][0]}" for method in config["experiment"]["methods"]
+]
+SPLITS = list(config["task"]["splits"])
+ENVIRONMENT = str(ROOT / "environment.yml")
+
+# Figure -> (table it is drawn from, what it shows).
+FIGURE_SOURCES = {
+    "f1_gates": ("gates", "gate value and gradient weight against the ratio"),
+    "f2_reward": ("metrics", "training reward"),
+    "f3_accuracy": ("metrics", "held-out accuracy against step and sampled tokens"),
+    "f4_entropy": ("metrics", "entropy"),
+    "f5_kl": ("metrics", "KL to the initial policy"),
+    "f6_log_ratio": ("metrics", "range and variance of the log-ratio"),
+    "f7_grad_norm": ("metrics", "gradient norm"),
+    "f8_attenuation": ("metrics", "clip fraction and mean gradient coefficient"),
+    "f9_length": ("metrics", "response length and truncation"),
+    "t1_benchmarks": ("evaluations", "final accuracy with intervals"),
+    "t4_settings": ("settings", "hyperparameters and their sources"),
+}
+
+
+def one_of(values):
+    """A wildcard constraint that matches exactly these values."""
+    return "|".join(values) or "(?!)"
+
+
+def code(script):
+    """The files a script's results depend on: itself and every project module it imports."""
+    return import_closure(f"workflow/scripts/{script}.py")
+
+
+wildcard_constraints:
+    place=one_of(CONFIGS),

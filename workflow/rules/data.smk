@@ -1,0 +1,38 @@
+rule write_config:
+    """Each config in a file of its own, so that an edit reruns only what depends on it."""
+    output:
+        report(
+            f"{RESULTS}/{{place}}/config.json",
+            caption="../report/config.rst",
+            category="Configurations",
+            labels={"name": "{place}", "shows": "settings of the rule"},
+        ),
+    log:
+        f"{RESULTS}/logs/write_config/{{place}}.log",
+    conda:
+        ENVIRONMENT
+    params:
+        config=lambda wildcards: json.dumps(CONFIGS[wildcards.place]),
+    shell:
+        "python workflow/scripts/write_config.py {params.config:q} {output} > {log} 2>&1"
+
+
+rule prepare_data:
+    """Problems with worked solutions and exact answers, in disjoint splits."""
+    input:
+        code("prepare_data"),
+        config=f"{RESULTS}/data/config.json",
+    output:
+        expand(f"{RESULTS}/data/{{split}}.jsonl", split=SPLITS),
+        summary=f"{RESULTS}/data/summary.json",
+    log:
+        f"{RESULTS}/logs/prepare_data.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/prepare_data.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        folder=subpath(output.summary, parent=True),
+    shell:
+        "python workflow/scripts/prepare_data.py --config {input.config} --output {params.folder}"
+        " > {log} 2>&1"

@@ -1,0 +1,56 @@
+rule evaluate:
+    """Greedy and sampled completions of one checkpoint on the held-out splits."""
+    input:
+        code("evaluate"),
+        config=f"{RESULTS}/evaluation/config.json",
+        model=f"{RESULTS}/{{place}}/model/model.safetensors",
+        data=f"{RESULTS}/data/summary.json",
+        splits=expand(f"{RESULTS}/data/{{split}}.jsonl", split=config["evaluation"]["splits"]),
+    output:
+        summary=f"{RESULTS}/{{place}}/eval.json",
+        completions=f"{RESULTS}/{{place}}/completions.jsonl.gz",
+    log:
+        f"{RESULTS}/logs/evaluate/{{place}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate/{{place}}.tsv"
+    wildcard_constraints:
+        place=one_of(EVALUATED),
+    conda:
+        ENVIRONMENT
+    threads: config["compute"]["threads"]
+    resources:
+        mem_mb=2000,
+    params:
+        model=subpath(input.model, parent=True),
+        data=subpath(input.data, parent=True),
+        folder=subpath(output.summary, parent=True),
+    shell:
+        "python workflow/scripts/evaluate.py --config {input.config} --model {params.model}"
+        " --data {params.data} --output {params.folder} > {log} 2>&1"
+
+
+rule summarize:
+    """Tidy tables over all runs: training metrics, evaluations with intervals, settings."""
+    input:
+        code("summarize"),
+        evaluation=f"{RESULTS}/evaluation/config.json",
+        configs=expand(f"{RESULTS}/runs/{{run}}/config.json", run=RUNS),
+        metrics=expand(f"{RESULTS}/runs/{{run}}/metrics.jsonl", run=RUNS),
+        completions=expand(f"{RESULTS}/{{place}}/completions.jsonl.gz", place=EVALUATED),
+    output:
+        metrics=f"{RESULTS}/summary/metrics.csv",
+        evaluations=f"{RESULTS}/summary/evaluations.csv",
+        provenance=f"{RESULTS}/summary/provenance.json",
+    log:
+        f"{RESULTS}/logs/summarize.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/summarize.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        results=subpath(input.evaluation, ancestor=2),
+        folder=subpath(output.metrics, parent=True),
+        runs=RUNS,
+    shell:
+        "python workflow/scripts/summarize.py --results {params.results} --output {params.folder}"
+        " --runs {params.runs} > {log} 2>&1"

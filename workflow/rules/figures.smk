@@ -1,0 +1,67 @@
+rule gate_curves:
+    """Data of F1: every method's gate, measured on the objective itself."""
+    input:
+        code("gate_curves"),
+        configs=[f"{RESULTS}/runs/{run}/config.json" for run in ONE_RUN_PER_METHOD],
+    output:
+        f"{RESULTS}/summary/gates.csv",
+    log:
+        f"{RESULTS}/logs/gate_curves.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/gate_curves.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python workflow/scripts/gate_curves.py --configs {input.configs} --output {output}"
+        " > {log} 2>&1"
+
+
+rule settings:
+    """Data of T4: every setting with its source."""
+    input:
+        code("settings"),
+        sources="workflow/config/sources.yaml",
+        settings=f"{RESULTS}/settings/config.json",
+    output:
+        f"{RESULTS}/summary/settings.csv",
+    log:
+        f"{RESULTS}/logs/settings.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/settings.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python workflow/scripts/settings.py --sources {input.sources} --settings {input.settings}"
+        " --output {output} > {log} 2>&1"
+
+
+for figure, (frame, title) in FIGURE_SOURCES.items():
+
+    rule:
+        name:
+            f"plot_{figure}"
+        input:
+            code("plot"),
+            methods=f"{RESULTS}/methods/config.json",
+            frame=f"{RESULTS}/summary/{frame}.csv",
+        output:
+            png=report(
+                f"{FIGURES}/{figure}.png",
+                caption=f"../report/{figure}.rst",
+                category="Tables" if figure.startswith("t") else "Figures",
+                labels={"name": figure.split("_")[0].upper(), "shows": title},
+            ),
+            pdf=f"{FIGURES}/{figure}.pdf",
+            provenance=f"{FIGURES}/{figure}.json",
+        log:
+            f"{RESULTS}/logs/plot/{figure}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/plot/{figure}.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            figure=figure,
+            frame=frame,
+        shell:
+            "python workflow/scripts/plot.py --figure {params.figure} --methods {input.methods}"
+            " --inputs {params.frame}={input.frame} --output {output.png} > {log} 2>&1"

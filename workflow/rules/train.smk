@@ -1,0 +1,87 @@
+rule pretrain:
+    """Supervised warm-up from scratch to the base model that every run starts from."""
+    input:
+        code("pretrain"),
+        config=f"{RESULTS}/base/config.json",
+        warmup=f"{RESULTS}/data/warmup.jsonl",
+        validation=f"{RESULTS}/data/validation.jsonl",
+    output:
+        model=f"{RESULTS}/base/model/model.safetensors",
+        metrics=f"{RESULTS}/base/metrics.jsonl",
+    log:
+        f"{RESULTS}/logs/pretrain.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain.tsv"
+    conda:
+        ENVIRONMENT
+    threads: config["pretrain"]["threads"]
+    resources:
+        mem_mb=2000,
+    params:
+        folder=subpath(output.metrics, parent=True),
+    shell:
+        "python workflow/scripts/pretrain.py --config {input.config} --warmup {input.warmup}"
+        " --validation {input.validation} --output {params.folder} > {log} 2>&1"
+
+
+rule train:
+    """Reinforcement learning: one method, one seed."""
+    input:
+        code("train"),
+        config=f"{RESULTS}/runs/{{run}}/config.json",
+        base=f"{RESULTS}/base/model/model.safetensors",
+        problems=f"{RESULTS}/data/train.jsonl",
+        validation=f"{RESULTS}/data/validation.jsonl",
+    output:
+        model=f"{RESULTS}/runs/{{run}}/model/model.safetensors",
+        metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
+        rollouts=f"{RESULTS}/runs/{{run}}/rollouts.jsonl.gz",
+    log:
+        f"{RESULTS}/logs/train/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{run}}.tsv"
+    wildcard_constraints:
+        run=one_of(RL_RUNS),
+    conda:
+        ENVIRONMENT
+    threads: config["compute"]["threads"]
+    resources:
+        mem_mb=2000,
+    params:
+        base=subpath(input.base, parent=True),
+        folder=subpath(output.metrics, parent=True),
+    shell:
+        "python workflow/scripts/train.py --config {input.config} --base {params.base}"
+        " --problems {input.problems} --validation {input.validation} --output {params.folder}"
+        " > {log} 2>&1"
+
+
+rule train_control:
+    """The supervised-only control: as many updates, no reward."""
+    input:
+        code("train_control"),
+        config=f"{RESULTS}/runs/{{run}}/config.json",
+        base=f"{RESULTS}/base/model/model.safetensors",
+        warmup=f"{RESULTS}/data/warmup.jsonl",
+        validation=f"{RESULTS}/data/validation.jsonl",
+    output:
+        model=f"{RESULTS}/runs/{{run}}/model/model.safetensors",
+        metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
+    log:
+        f"{RESULTS}/logs/train/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{run}}.tsv"
+    wildcard_constraints:
+        run=one_of(CONTROL_RUNS),
+    conda:
+        ENVIRONMENT
+    threads: config["compute"]["threads"]
+    resources:
+        mem_mb=2000,
+    params:
+        base=subpath(input.base, parent=True),
+        folder=subpath(output.metrics, parent=True),
+    shell:
+        "python workflow/scripts/train_control.py --config {input.config} --base {params.base}"
+        " --warmup {input.warmup} --validation {input.validation} --output {params.folder}"
+        " > {log} 2>&1"

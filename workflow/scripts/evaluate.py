@@ -1,0 +1,60 @@
+"""Evaluate one checkpoint on the held-out splits: greedy and sampled pass@1, pass@k, maj@k."""
+
+import gzip
+import json
+from pathlib import Path
+
+from sspo.cli import parse_paths, run, set_up_torch
+from sspo.config import ComputeConfig, EvaluationConfig, RolloutConfig, from_dict, load_json
+from sspo.datasets import read_problems
+from sspo.evaluation import evaluate_problems, summarize
+from sspo.files import write_json
+from sspo.policy import load_model, load_tokenizer
+from sspo.provenance import provenance
+from sspo.rewards import exact_reward
+from sspo.rollout.torch_engine import TorchEngine
+from sspo.session import check_lengths
+
+
+def main() -> None:
+    paths = parse_paths(
+        __doc__,
+        config="evaluation config",
+        model="checkpoint",
+        data="folder of the splits",
+        output="folder for eval.json and completions.jsonl.gz",
+    )
+    config = load_json(paths.config)
+    settings = from_dict(EvaluationConfig, config["evaluation"])
+    rollout = from_dict(RolloutConfig, config["rollout"])
+    compute = from_dict(ComputeConfig, config["compute"])
+    set_up_torch(compute)
+    tokenizer = load_tokenizer(paths.model)
+    model = load_model(paths.model, compute.dtype, compute.device)
+    engine = TorchEngine(model, tokenizer, max_batch=rollout.max_batch)
+    results, lines, inputs = {}, [], [paths.config, paths.model / "model.safetensors"]
+    for split in settings.splits:
+        file = paths.data / f"{split}.jsonl"
+        problems = read_problems(file)
+        check_lengths(problems, tokenizer, model, rollout.max_response_tokens, file)
+        records = evaluate_problems(
+            problems,
+            engine,
+            tokenizer,
+            exact_reward,
+            samples=settings.samples,
+            temperature=settings.temperature,
+            max_tokens=rollout.max_response_tokens,
+            seed=settings.seed,
+        )
+        results[split] = summarize(records, settings.pass_at)
+        lines += [json.dumps({"split": split, **record}) for record in records]
+        inputs.append(file)
+        print(split, json.dumps(results[split]), flush=True)
+    text = "".join(f"{line}\n" for line in lines)
+    Path(paths.output, "completions.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    write_json(paths.output / "eval.json", {"splits": results, "provenance": provenance(inputs)})
+
+
+if __name__ == "__main__":
+    run(main)

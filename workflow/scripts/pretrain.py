@@ -1,0 +1,28 @@
+"""Train the base model from scratch on worked solutions and save it as a Hugging Face checkpoint."""
+
+from sspo.cli import parse_paths, run, set_up_torch
+from sspo.config import PretrainConfig, from_json
+from sspo.datasets import read_problems
+from sspo.policy import build_model
+from sspo.session import run_supervised
+from sspo.tokenizer import character_tokenizer
+
+
+def main() -> None:
+    paths = parse_paths(
+        __doc__,
+        config="base config",
+        warmup="problems with worked solutions",
+        validation="validation problems",
+        output="folder for model/ and metrics.jsonl",
+    )
+    config = from_json(PretrainConfig, paths.config)
+    set_up_torch(config.compute)
+    records, validation = read_problems(paths.warmup), read_problems(paths.validation)
+    tokenizer = character_tokenizer(config.characters)
+    model = build_model(config.model, len(tokenizer), config.seed).to(config.compute.device)
+    run_supervised(model, tokenizer, records, validation, config, "base", paths.output)
+
+
+if __name__ == "__main__":
+    run(main)

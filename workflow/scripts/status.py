@@ -1,0 +1,46 @@
+"""A table over all runs of an experiment: step of steps, reward, accuracy, time left."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+STALE_SECONDS = 120.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder")
+    results = parser.parse_args().results
+    folders = [results / "base", *sorted((results / "runs").glob("*"))]
+    rows = [row(folder) for folder in folders if (folder / "config.json").exists()]
+    if not rows:
+        raise SystemExit(f"{results}: no runs yet; start them with `make reproduce`")
+    layout = "{:<18} {:>9} {:>8} {:>8} {:>10}  {}"
+    print(layout.format("run", "step", "reward", "greedy", "time left", "state"))
+    for cells in rows:
+        print(layout.format(*cells))
+    done = sum(cells[-1] == "done" for cells in rows)
+    print(f"{done} of {len(rows)} done")
+
+
+def row(folder: Path) -> tuple[str, ...]:
+    """Cells of one run, from its progress file; a run killed while writing counts as waiting."""
+    done = (folder / "model" / "model.safetensors").exists() and (folder / "metrics.jsonl").exists()
+    try:
+        progress = json.loads((folder / "progress.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return (folder.name, "", "", "", "", "done" if done else "waiting")
+    left = "" if done else f"{progress['seconds_left']:.0f} s"
+    stale = time.time() - progress["updated"] > STALE_SECONDS
+    state = "done" if done else "stopped" if stale else "running"
+    step = f"{progress['step']}/{progress['steps']}"
+    return (folder.name, step, share(progress, "reward"), share(progress, "greedy"), left, state)
+
+
+def share(progress: dict, key: str) -> str:
+    return f"{progress[key]:.3f}" if key in progress else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Train one method with one seed by reinforcement learning, from the base checkpoint."""
+
+from pathlib import Path
+
+from sspo.checkpoint import CheckpointStore
+from sspo.cli import parse_paths, run, set_up_torch
+from sspo.config import RunConfig, from_json
+from sspo.datasets import read_problems
+from sspo.metrics import RunLog
+from sspo.policy import load_model, load_tokenizer, save_model
+from sspo.provenance import fingerprint, import_closure
+from sspo.rewards import exact_reward
+from sspo.rollout import make_engine
+from sspo.session import Progress, check_lengths, make_validation
+from sspo.trainer import Actors, train
+
+
+def main() -> None:
+    paths = parse_paths(
+        __doc__,
+        config="run config",
+        base="base checkpoint",
+        problems="training problems",
+        validation="validation problems",
+        output="folder for model/, metrics.jsonl and rollouts.jsonl.gz",
+    )
+    config = from_json(RunConfig, paths.config)
+    set_up_torch(config.compute)
+    problems, validation = read_problems(paths.problems), read_problems(paths.validation)
+    tokenizer = load_tokenizer(paths.base)
+    policy = load_model(paths.base, config.compute.dtype, config.compute.device)
+    reference = load_model(paths.base, config.compute.dtype, config.compute.device)
+    limit = config.rollout.max_response_tokens
+    check_lengths(problems, tokenizer, policy, limit, paths.problems)
+    check_lengths(validation, tokenizer, policy, limit, paths.validation)
+    engine = make_engine(
+        config.rollout.engine,
+        policy,
+        tokenizer,
+        folder=str(paths.base),
+        dtype=config.compute.dtype,
+        max_batch=config.rollout.max_batch,
+        seed=config.seed,
+    )
+    validate = make_validation(
+        validation, engine, tokenizer, config.validation, config.rollout, config.seed
+    )
+    actors = Actors(policy, reference, engine, tokenizer, exact_reward, validate)
+    store = CheckpointStore(
+        paths.output / "checkpoint",
+        fingerprint(
+            [
+                paths.config,
+                paths.base / "model.safetensors",
+                paths.problems,
+                paths.validation,
+                *import_closure(__file__, Path(__file__).parents[2] / "src"),
+            ]
+        ),
+    )
+    progress = Progress(paths.output / "progress.json", config.run, config.train.steps)
+    log = RunLog(store.folder)
+    train(config, actors, problems, store, log, progress)
+    save_model(policy, tokenizer, paths.output / "model")
+    log.publish(paths.output)
+    store.clear()
+    engine.close()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,37 @@
+"""The supervised-only control: go on training the base model on worked solutions, without reward."""
+
+from sspo.cli import parse_paths, run, set_up_torch
+from sspo.config import ControlConfig, from_json
+from sspo.datasets import read_problems
+from sspo.policy import load_model, load_tokenizer
+from sspo.session import run_supervised
+
+
+def main() -> None:
+    paths = parse_paths(
+        __doc__,
+        config="control config",
+        base="base checkpoint",
+        warmup="problems with worked solutions",
+        validation="validation problems",
+        output="folder for model/ and metrics.jsonl",
+    )
+    config = from_json(ControlConfig, paths.config)
+    set_up_torch(config.compute)
+    records, validation = read_problems(paths.warmup), read_problems(paths.validation)
+    tokenizer = load_tokenizer(paths.base)
+    model = load_model(paths.base, config.compute.dtype, config.compute.device)
+    run_supervised(
+        model,
+        tokenizer,
+        records,
+        validation,
+        config,
+        config.run,
+        paths.output,
+        updates_per_step=config.updates_per_step,
+    )
+
+
+if __name__ == "__main__":
+    run(main)
