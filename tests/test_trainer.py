@@ -1,0 +1,321 @@
+"""The training loop: determinism, on-policy identities, micro-batch independence, resume."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from sspo.checkpoint import CheckpointStore
+from sspo.config import (
+    AdvantageConfig,
+    ComputeConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RolloutConfig,
+    RunConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+from sspo.losses import LOSSES
+from sspo.metrics import RunLog, UpdateStats
+from sspo.policy import build_model
+from sspo.rewards import Reward
+from sspo.rollout.torch_engine import TorchEngine
+from sspo.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
+from sspo.tokenizer import character_tokenizer
+from sspo.trainer import (
+    Actors,
+    TrainingError,
+    accumulate_gradient,
+    collect_rollout,
+    score_rollout,
+    split_rollout,
+    train,
+)
+
+PARAMS = {
+    "grpo": {"clip_low": 0.2, "clip_high": 0.2},
+    "dr_grpo": {"clip_low": 0.2, "clip_high": 0.2, "max_response_tokens": 12},
+    "dapo": {"clip_low": 0.2, "clip_high": 0.28},
+    "cispo": {"clip_high": 0.28},
+    "gspo": {"clip_low": 3e-4, "clip_high": 4e-4},
+    "gmpo": {"clip": 0.4},
+    "sapo": {"tau_pos": 1.0, "tau_neg": 1.05},
+    "sspo": {"gate": "sigmoid", "tau_pos": 1.0, "tau_neg": 1.0},
+}
+SEQUENCE_MEAN = ("grpo", "gspo", "gmpo", "sapo", "sspo")
+
+TOKENIZER = character_tokenizer(CHARACTERS)
+PROBLEMS = make_splits("chain", {"train": SplitSpec(16, 2, 4)}, TraceStyle(0.1, 0.2, 0.5, 0.0), 0)[
+    "train"
+]
+
+
+def mixed_reward(answer, completion):
+    """Some of a random policy's responses are right, so that advantages are not all zero."""
+    return Reward(float(sum(completion.token_ids) % 3 == 0), "correct")
+
+
+def run_config(objective="sspo", **changes):
+    settings = {
+        "steps": 3,
+        "updates_per_rollout": 2,
+        "learning_rate": 1e-3,
+        "warmup_updates": 0,
+        "betas": (0.9, 0.99),
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "kl_coefficient": 0.0,
+        "micro_batch": 4,
+        "chunk_tokens": 4096,
+        "eval_every": 2,
+        "kl_every": 1,
+        "checkpoint_every": 1,
+        "keep_rollouts": 2,
+    }
+    seed = changes.pop("seed", 0)
+    return RunConfig(
+        run=f"{objective}-s{seed}",
+        method=objective,
+        seed=seed,
+        objective=ObjectiveConfig(objective, PARAMS[objective]),
+        advantages=AdvantageConfig(normalize_std=True),
+        rollout=RolloutConfig("torch", 4, 4, 1.0, 12, 64),
+        train=TrainConfig(**{**settings, **changes}),
+        validation=ValidationConfig(4, 1),
+        compute=ComputeConfig("cpu", "float32", 1),
+    )
+
+
+def make_actors(reward=mixed_reward):
+    """A policy with sharper logits than at initialisation, its reference and its engine."""
+    sizes = ModelConfig(hidden_size=32, layers=2, heads=1, mlp_size=64, context=64)
+    policy, reference = (build_model(sizes, len(TOKENIZER), seed=0) for _ in range(2))
+    for model in (policy, reference):
+        model.get_input_embeddings().weight.data.mul_(4.0)
+    engine = TorchEngine(policy, TOKENIZER, shares_policy=True)
+    return Actors(policy, reference, engine, TOKENIZER, reward, lambda: {"greedy": 0.0})
+
+
+def run_training(folder, config, actors=None):
+    actors = actors or make_actors()
+    train(config, actors, PROBLEMS, CheckpointStore(folder, "f"), RunLog(folder))
+    return actors
+
+
+def read_metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(actors):
+    return torch.cat([p.detach().flatten() for p in actors.policy.parameters()])
+
+
+def gradient_of(config, actors):
+    """The gradient of the first minibatch, the loss's value and its statistics."""
+    rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
+    minibatches = split_rollout(config, rollout, actors.policy.device)
+    score_rollout(config, actors, minibatches, measure_kl=True)
+    stats = UpdateStats()
+    loss = accumulate_gradient(config, actors.policy, minibatches[0], stats)
+    return torch.cat([p.grad.flatten() for p in actors.policy.parameters()]), loss, stats.summary()
+
+
+def test_same_seed_twice_gives_identical_bytes_and_weights(tmp_path):
+    first = run_training(tmp_path / "a", run_config())
+    second = run_training(tmp_path / "b", run_config())
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert torch.equal(weights(first), weights(second))
+
+
+def test_another_seed_gives_other_rollouts(tmp_path):
+    run_training(tmp_path / "a", run_config())
+    run_training(tmp_path / "b", run_config(seed=1))
+    first, second = ((tmp_path / n / "rollouts.jsonl").read_text() for n in "ab")
+    assert first != second
+
+
+def test_methods_with_one_seed_see_the_same_prompts_and_first_responses(tmp_path):
+    for method in ("grpo", "sspo"):
+        run_training(tmp_path / method, run_config(method, steps=2))
+    grpo, sspo = (
+        [json.loads(x) for x in (tmp_path / m / "rollouts.jsonl").read_text().splitlines()]
+        for m in ("grpo", "sspo")
+    )
+    assert [r["problem"] for r in grpo] == [r["problem"] for r in sspo]
+    firsts = [[r["response"] for r in rows if r["step"] == 1] for rows in (grpo, sspo)]
+    assert firsts[0] == firsts[1]
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_first_update_of_a_rollout_has_log_ratio_exactly_zero(method):
+    _, _, stats = gradient_of(run_config(method), make_actors())
+    assert stats["log_ratio_min"] == stats["log_ratio_max"] == 0.0
+    assert stats["clip_fraction"] == 0.0
+
+
+@pytest.mark.parametrize("method", SEQUENCE_MEAN)
+def test_first_gradient_is_reinforce_for_every_sequence_mean_objective(method):
+    actors = make_actors()
+    config = run_config(method)
+    gradient, _, stats = gradient_of(config, actors)
+    rollout = collect_rollout(config, make_actors(), PROBLEMS[:4], step=1)
+    reference = make_actors().policy
+    objective = 0.0
+    rows = 8  # the first of two minibatches of 16 responses
+    for i in range(rows):
+        ids = torch.tensor([rollout.prompts[i] + rollout.completions[i].token_ids])
+        start = len(rollout.prompts[i])
+        logprobs = reference(ids).logits[0].log_softmax(-1)
+        chosen = logprobs[start - 1 : -1].gather(-1, ids[0, start:, None])
+        objective = objective - rollout.advantages[i] * chosen.mean() / rows
+    objective.backward()
+    expected = torch.cat([p.grad.flatten() for p in reference.parameters()])
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
+    assert stats["coefficient_mean"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_with_one_update_per_rollout_all_sequence_mean_methods_train_alike(tmp_path):
+    # Stochastic gradient descent in disguise: the first Adam step depends on the gradient's sign only,
+    # so three steps compare the gradients themselves through the weights.
+    results = []
+    for method in SEQUENCE_MEAN:
+        config = run_config(method, updates_per_rollout=1, learning_rate=1e-4)
+        results.append(weights(run_training(tmp_path / method, config)))
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_gradient_does_not_depend_on_the_micro_batch_split(method):
+    whole, loss, stats = gradient_of(run_config(method, micro_batch=8), make_actors())
+    for size in (1, 3):
+        split, split_loss, split_stats = gradient_of(
+            run_config(method, micro_batch=size), make_actors()
+        )
+        torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-6)
+        assert split_loss == pytest.approx(loss, abs=1e-6)
+        assert split_stats["coefficient_mean"] == pytest.approx(stats["coefficient_mean"], abs=1e-4)
+
+
+def test_kl_term_adds_the_gradient_of_the_k3_divergence():
+    actors = make_actors()
+    with torch.no_grad():  # move the policy off its reference
+        for parameter in actors.policy.parameters():
+            parameter.add_(0.02 * torch.sin(torch.arange(parameter.numel()).view_as(parameter)))
+    plain, *_ = gradient_of(run_config(), actors)
+    actors.policy.zero_grad()
+    penalised, *_ = gradient_of(run_config(kl_coefficient=0.5), actors)
+    actors.policy.zero_grad()
+    doubled, *_ = gradient_of(run_config(kl_coefficient=1.0), actors)
+    assert (penalised - plain).norm() > 1e-4
+    torch.testing.assert_close(doubled - plain, 2 * (penalised - plain), rtol=1e-3, atol=1e-6)
+
+
+def test_kl_of_the_initial_policy_is_zero_and_grows_with_training(tmp_path):
+    run_training(tmp_path, run_config(steps=3))
+    kl = [r["kl"] for r in read_metrics(tmp_path)[1:]]
+    assert kl[0] == 0.0
+    assert all(value > 0.0 for value in kl[1:])
+
+
+def test_groups_of_equal_rewards_teach_nothing(tmp_path):
+    actors = make_actors(reward=lambda answer, completion: Reward(1.0, "correct"))
+    before = weights(actors).clone()
+    run_training(tmp_path, run_config(), actors)
+    assert torch.equal(weights(actors), before)
+    assert [r["degenerate_groups"] for r in read_metrics(tmp_path)[1:]] == [1.0, 1.0, 1.0]
+
+
+def test_training_raises_the_reward_it_is_given(tmp_path):
+    def likes_seven(answer, completion):
+        return Reward(float(TOKENIZER.convert_tokens_to_ids("7") in completion.token_ids), "correct")
+
+    config = run_config(steps=15, learning_rate=3e-3)
+    run_training(tmp_path, config, make_actors(likes_seven))
+    rewards = [r["reward"] for r in read_metrics(tmp_path)[1:]]
+    assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.5
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_run_resumed_after_a_stop_ends_with_the_same_bytes(tmp_path, stop):
+    config = run_config(steps=4)
+    whole = run_training(tmp_path / "whole", config)
+
+    class Stop(Exception):
+        pass
+
+    def stop_here(step, record, seconds):
+        if step == stop:
+            raise Stop
+
+    folder = tmp_path / "resumed"
+    store = CheckpointStore(folder, "f")
+    with pytest.raises(Stop):
+        train(config, make_actors(), PROBLEMS, store, RunLog(folder), stop_here)
+    resumed = run_training(folder, config)
+    assert torch.equal(weights(resumed), weights(whole))
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_resume_redoes_steps_after_the_last_saved_state(tmp_path):
+    config = run_config(steps=4, checkpoint_every=2)
+    whole = run_training(tmp_path / "whole", config)
+    folder = tmp_path / "resumed"
+
+    def stop_at_three(step, record, seconds):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            config, make_actors(), PROBLEMS, CheckpointStore(folder, "f"), RunLog(folder), stop_at_three
+        )
+    resumed = run_training(folder, config)
+    assert [r["step"] for r in read_metrics(folder)] == [0, 1, 2, 3, 4]
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_non_finite_gradient_stops_the_run_and_names_run_and_step(tmp_path):
+    actors = make_actors()
+    poisoned = dataclasses.replace(
+        actors, reward=lambda answer, completion: Reward(float("nan"), "correct")
+    )
+    with pytest.raises(TrainingError, match=r"sspo-s0: step 1, update 1"):
+        run_training(tmp_path, run_config(), poisoned)
+
+
+def test_missing_completions_stop_the_run(tmp_path):
+    actors = make_actors()
+
+    class Forgetful(TorchEngine):
+        def generate(self, prompts, sampling):
+            return super().generate(prompts, sampling)[:-1]
+
+    lossy = dataclasses.replace(actors, engine=Forgetful(actors.policy, TOKENIZER))
+    with pytest.raises(TrainingError, match="asked for 16 completions, got 15"):
+        run_training(tmp_path, run_config(), lossy)
+
+
+def test_bad_objective_parameters_are_refused_before_anything_is_written(tmp_path):
+    config = run_config()
+    bad = dataclasses.replace(
+        config, objective=ObjectiveConfig("sspo", {**PARAMS["sspo"], "tau_pos": -1.0})
+    )
+    with pytest.raises(ValueError, match="tau_pos"):
+        run_training(tmp_path / "run", bad)
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_count_tokens_lengths_and_failures(tmp_path):
+    run_training(tmp_path, run_config(steps=2))
+    first, second = read_metrics(tmp_path)[1:3]
+    assert first["sampled_tokens"] == round(16 * first["response_tokens"])
+    assert second["sampled_tokens"] == pytest.approx(
+        first["sampled_tokens"] + 16 * second["response_tokens"]
+    )
+    assert first["engine_logprob_gap"] < 1e-4
+    assert 0.0 < first["entropy"] < 3.1
