@@ -231,7 +231,9 @@ def test_groups_of_equal_rewards_teach_nothing(tmp_path):
 
 def test_training_raises_the_reward_it_is_given(tmp_path):
     def likes_seven(answer, completion):
-        return Reward(float(TOKENIZER.convert_tokens_to_ids("7") in completion.token_ids), "correct")
+        return Reward(
+            float(TOKENIZER.convert_tokens_to_ids("7") in completion.token_ids), "correct"
+        )
 
     config = run_config(steps=15, learning_rate=3e-3)
     run_training(tmp_path, config, make_actors(likes_seven))
@@ -272,7 +274,12 @@ def test_resume_redoes_steps_after_the_last_saved_state(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(
-            config, make_actors(), PROBLEMS, CheckpointStore(folder, "f"), RunLog(folder), stop_at_three
+            config,
+            make_actors(),
+            PROBLEMS,
+            CheckpointStore(folder, "f"),
+            RunLog(folder),
+            stop_at_three,
         )
     resumed = run_training(folder, config)
     assert [r["step"] for r in read_metrics(folder)] == [0, 1, 2, 3, 4]

@@ -1,0 +1,36 @@
+"""What several test modules share: one thread, and a model small enough to train in a test."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sspo.config import ModelConfig
+from sspo.policy import build_model
+from sspo.tasks import CHARACTERS
+from sspo.tokenizer import character_tokenizer
+
+TINY = ModelConfig(hidden_size=32, layers=2, heads=1, mlp_size=64, context=128)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Small matrices: more threads only wait for each other."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return character_tokenizer(CHARACTERS)
+
+
+@pytest.fixture
+def model(tokenizer):
+    """Random weights, large enough that tokens depend on all earlier ones."""
+    model = build_model(TINY, len(tokenizer), seed=0)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.15, generator=generator)
+    return model

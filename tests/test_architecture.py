@@ -1,0 +1,89 @@
+"""The house rules: which module may know which, and what a rule declares as its code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sspo.provenance import import_closure
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+MODULES = sorted(SOURCE.rglob("*.py"))
+SCRIPTS = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
+
+
+def closure(name):
+    """Project modules that ``sspo.<name>`` imports, directly or not, by short name."""
+    files = import_closure(SOURCE / "sspo" / f"{name.replace('.', '/')}.py", SOURCE)
+    return {Path(f).relative_to(SOURCE / "sspo").with_suffix("").as_posix() for f in files}
+
+
+@pytest.mark.parametrize(
+    ("module", "may_know"),
+    [
+        ("gates", {"gates"}),
+        ("advantages", {"advantages"}),
+        ("losses", {"losses", "gates"}),
+        ("config", {"config"}),
+        ("tasks", {"tasks"}),
+        ("metrics", {"metrics"}),
+        ("statistics", {"statistics"}),
+        ("rollout/engine", {"rollout/engine", "rollout/__init__"}),
+        ("datasets", {"datasets", "config"}),
+        ("checkpoint", {"checkpoint", "config"}),
+        ("policy", {"policy", "config"}),
+    ],
+)
+def test_imports_point_one_way(module, may_know):
+    lazy_engines = {"rollout/torch_engine", "rollout/vllm_engine", "rollout/engine", "config"}
+    allowed = may_know | ({*lazy_engines} if module.startswith("rollout") else set())
+    assert closure(module) - {"__init__"} <= allowed
+
+
+@pytest.mark.parametrize("module", ["trainer", "evaluation", "losses", "policy", "supervised"])
+def test_the_core_knows_neither_plots_nor_provenance_nor_the_session(module):
+    forbidden = {"plotting", "curves", "tables", "statistics", "provenance", "session", "cli"}
+    assert not closure(module) & forbidden
+
+
+@pytest.mark.parametrize("module", ["plotting", "curves", "tables", "statistics"])
+def test_figures_never_reach_torch(module):
+    for name in closure(module):
+        text = (SOURCE / "sspo" / f"{name}.py").read_text(encoding="utf-8")
+        assert "import torch" not in text, name
+
+
+def test_nothing_in_src_knows_snakemake():
+    users = [m.name for m in MODULES if "import snakemake" in m.read_text(encoding="utf-8")]
+    assert users == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_rules_declared_code_holds_every_module_its_script_imports(script):
+    declared = {Path(file).resolve() for file in import_closure(script, SOURCE)}
+    program = (
+        "import runpy, sys; runpy.run_path(sys.argv[1]);"
+        "print(*[m.__file__ for n, m in list(sys.modules.items()) if n.split('.')[0] == 'sspo'])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(script)],
+        check=True, capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE), "PATH": ""},
+    )  # fmt: skip
+    imported = {Path(file).resolve() for file in ran.stdout.split()}
+    assert imported <= declared
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
+def test_no_module_evaluates_text_or_trusts_remote_code(module):
+    text = module.read_text(encoding="utf-8")
+    for danger in (
+        " eval(",
+        " exec(",
+        "pickle",
+        "torch.load",
+        "shell=True",
+        "trust_remote_code=True",
+    ):
+        assert danger not in text, danger

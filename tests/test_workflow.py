@@ -1,0 +1,330 @@
+"""The pipeline: what an edit reruns, what bad input costs, equal results on one and two cores."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+TINY = {
+    "experiment": {"methods": ["grpo", "sspo"], "seeds": [0, 1], "control": True},
+    "task": {
+        "splits": {
+            "test": {"size": 8},
+            "hard": {"size": 8},
+            "validation": {"size": 4},
+            "train": {"size": 16},
+            "warmup": {"size": 32},
+        }
+    },
+    "model": {"hidden_size": 16, "layers": 1, "heads": 1, "mlp_size": 16},
+    "pretrain": {"threads": 1, "supervised": {"steps": 3, "warmup_steps": 1, "log_every": 1}},
+    "rollout": {"prompts_per_step": 4, "group_size": 2, "max_response_tokens": 16},
+    "train": {"steps": 2, "updates_per_rollout": 2, "eval_every": 1, "kl_every": 1},
+    "validation": {"problems": 4},
+    "evaluation": {"samples": 2, "pass_at": [1, 2]},
+}
+
+# Stands in for the interpreter: instead of computing, every script writes what its rule promises.
+FAKE_PYTHON = """#!{python}
+import pathlib, sys
+script, arguments = pathlib.Path(sys.argv[1]).stem, sys.argv[2:]
+if script == "write_config":
+    sys.exit(__import__("subprocess").call([{python!r}, *sys.argv[1:]]))
+output = pathlib.Path(arguments[arguments.index("--output") + 1])
+promised = {{
+    "prepare_data": ["test.jsonl", "hard.jsonl", "validation.jsonl", "train.jsonl",
+                     "warmup.jsonl", "summary.json"],
+    "pretrain": ["model/model.safetensors", "metrics.jsonl"],
+    "train": ["model/model.safetensors", "metrics.jsonl", "rollouts.jsonl.gz"],
+    "train_control": ["model/model.safetensors", "metrics.jsonl"],
+    "evaluate": ["eval.json", "completions.jsonl.gz"],
+    "summarize": ["metrics.csv", "evaluations.csv", "provenance.json"],
+    "plot": [output.name, output.stem + ".pdf", output.stem + ".json"],
+}}.get(script, [output.name])
+folder = output.parent if output.suffix else output
+for name in promised:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(" ".join(sys.argv))
+"""
+
+
+class Workspace:
+    """A copy of the repository's code with a tiny configuration, in which Snakemake runs."""
+
+    def __init__(self, folder, fake):
+        self.folder, self.path = folder, os.environ["PATH"]
+        for name in ("workflow", "src", "profiles", "docs"):
+            if (ROOT / name).exists():
+                shutil.copytree(
+                    ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+                )
+        for name in ("Snakefile", "Makefile", "requirements.txt", "environment.yml"):
+            shutil.copy(ROOT / name, folder / name)
+        self.write(TINY)
+        binaries = folder / "bin"
+        binaries.mkdir()
+        (binaries / "python").write_text(
+            FAKE_PYTHON.format(python=sys.executable)
+            if fake
+            else f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+        )
+        (binaries / "python").chmod(0o755)
+
+    def write(self, overrides):
+        (self.folder / "tiny.yaml").write_text(yaml.safe_dump(overrides))
+
+    def edit(self, **changes):
+        """Change nested values of the tiny configuration; keys are dotted with ``__``."""
+        config = yaml.safe_load((self.folder / "tiny.yaml").read_text())
+        for path, value in changes.items():
+            *parents, last = path.split("__")
+            section = config
+            for key in parents:
+                section = section.setdefault(key, {})
+            section[last] = value
+        self.write(config)
+
+    def append(self, file, text):
+        with open(self.folder / file, "a") as opened:
+            opened.write(text)
+
+    def snakemake(self, *arguments):
+        environment = {
+            **os.environ,
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{BIN}{os.pathsep}{self.path}",
+            "PYTHONPATH": str(self.folder / "src"),
+        }
+        command = [BIN / "snakemake", "--configfile", "tiny.yaml", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+
+    def run(self, *arguments):
+        done = self.snakemake(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def planned(self):
+        """What a dry run would do: ``rule`` or ``rule:wildcard`` of every job."""
+        text = self.run("--dry-run", "--cores", "2")
+        jobs = re.findall(r"^rule (\w+):\n((?: {4}.*\n)+)", text, flags=re.MULTILINE)
+        planned = set()
+        for name, body in jobs:
+            wildcard = re.search(r"wildcards: \w+=(\S+)", body)
+            planned.add(f"{name}:{wildcard[1]}" if wildcard else name)
+        return planned - {"all"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A workspace in which the whole (pretended) pipeline has run."""
+    workspace = Workspace(tmp_path_factory.mktemp("finished"), fake=True)
+    workspace.run("--cores", "2")
+    return workspace
+
+
+@pytest.fixture
+def workspace(finished, tmp_path):
+    """A copy of the finished workspace, file times included, free to edit."""
+    copied = Workspace.__new__(Workspace)
+    copied.folder, copied.path = tmp_path / "copy", finished.path
+    shutil.copytree(finished.folder, copied.folder)
+    return copied
+
+
+def plots(planned):
+    return {job for job in planned if job.startswith("plot_")}
+
+
+def test_a_finished_pipeline_has_nothing_to_do(workspace):
+    assert workspace.planned() == set()
+
+
+def test_editing_one_loss_parameter_reruns_only_the_runs_that_use_it(workspace):
+    params = {"gate": "sigmoid", "tau_pos": 2.0, "tau_neg": 1.0}
+    workspace.edit(methods__sspo__params=params)
+    planned = workspace.planned()
+    assert {job for job in planned if job.startswith("train:")} == {
+        "train:sspo-s0",
+        "train:sspo-s1",
+    }
+    assert not any("grpo" in job or "supervised" in job for job in planned)
+    assert "pretrain" not in planned
+    assert "prepare_data" not in planned
+    assert {"summarize", "gate_curves", "settings"} <= planned
+    assert len(plots(planned)) == 11
+
+
+def test_editing_plotting_retrains_nothing(workspace):
+    workspace.append("src/sspo/plotting.py", "\n# edited\n")
+    planned = workspace.planned()
+    assert planned == plots(planned)
+    assert len(planned) == 11
+
+
+def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):
+    workspace.append("src/sspo/losses.py", "\n# edited\n")
+    planned = workspace.planned()
+    trained = {f"train:{method}-s{seed}" for method in ("grpo", "sspo") for seed in (0, 1)}
+    assert trained <= planned
+    assert not any("control" in job or job == "pretrain" for job in planned)
+
+
+def test_a_colour_redraws_figures_and_retrains_nothing(workspace):
+    workspace.edit(methods__sspo__color="#123456")
+    planned = workspace.planned()
+    assert not any(
+        job.startswith(("train", "pretrain", "evaluate", "summarize")) for job in planned
+    )
+    assert len(plots(planned)) == 11
+
+
+def test_a_new_seed_runs_only_that_seed(workspace):
+    workspace.edit(experiment__seeds=[0, 1, 2])
+    trained = {job for job in workspace.planned() if job.startswith("train")}
+    assert trained == {"train:grpo-s2", "train:sspo-s2", "train_control:supervised-s2"}
+
+
+def test_a_failed_run_is_continued_without_repeating_the_others(workspace):
+    for missing in ("results/runs/sspo-s1", "results/summary", "figures"):
+        shutil.rmtree(workspace.folder / missing)
+    planned = workspace.planned()
+    assert {job for job in planned if job.startswith("train")} == {"train:sspo-s1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"experiment__methods": ["nonsense"]}, "experiment.methods: 'nonsense'"),
+        ({"rollout__group_size": 1}, "rollout.group_size = 1: must be at least 2"),
+        ({"train__surprise": 1}, "train: "),
+        ({"task__splits__test__size": 0}, "task.splits.test.size = 0: must be at least 1"),
+        ({"model__context": 20}, "model.context = 20"),
+    ],
+)
+def test_bad_input_costs_one_line_and_overwrites_nothing(workspace, changes, message):
+    before = sorted((p, p.stat().st_mtime_ns) for p in (workspace.folder / "results").rglob("*"))
+    workspace.edit(**changes)
+    done = workspace.snakemake("--cores", "2")
+    assert done.returncode != 0
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if message in line]
+    assert len(lines) == 1
+    assert "tiny.yaml" in lines[0]
+    after = sorted((p, p.stat().st_mtime_ns) for p in (workspace.folder / "results").rglob("*"))
+    assert before == after
+
+
+def test_shell_characters_in_a_value_are_inert(workspace):
+    label = """SSPO'; touch pwned; $(touch pwned) `touch pwned` "{input}" """
+    workspace.edit(methods__sspo__label=label)
+    workspace.run("--cores", "2")
+    assert not list(workspace.folder.rglob("pwned*"))
+    methods = (workspace.folder / "results/methods/config.json").read_text()
+    assert "$(touch pwned) `touch pwned`" in methods
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones():
+    command = ["make", "-C", str(ROOT), "config", "CONFIG=nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "CONFIG=nonsense" in done.stderr
+    assert "default" in done.stderr
+    assert "smoke" in done.stderr
+
+
+NEW_OBJECTIVE = '''
+
+def reinforce(logprobs, old_logprobs, advantages, mask, *, scale):
+    """Plain REINFORCE, scaled."""
+    batch = _prepare(logprobs, old_logprobs, advantages, mask)
+    objective = scale * batch.advantages * batch.sequence_mean(batch.logprobs)
+    return -objective.mean(), batch.stats(torch.ones_like(batch.advantages))
+
+
+LOSSES["reinforce"] = Objective(reinforce)
+'''
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The tiny pipeline run for real with a new objective: one function, table and YAML entry."""
+    workspace = Workspace(tmp_path_factory.mktemp("real"), fake=False)
+    workspace.append("src/sspo/losses.py", NEW_OBJECTIVE)
+    workspace.edit(
+        experiment__methods=["reinforce", "sspo"],
+        experiment__seeds=[0],
+        methods__reinforce={
+            "label": "REINFORCE",
+            "color": "#123456",
+            "objective": "reinforce",
+            "params": {"scale": 1.0},
+        },
+    )
+    workspace.run("--cores", "2")
+    return workspace
+
+
+@pytest.mark.slow
+def test_a_new_objective_needs_one_function_one_table_entry_and_one_yaml_entry(real):
+    steps = (real.folder / "results/runs/reinforce-s0/metrics.jsonl").read_text().splitlines()
+    assert len(steps) == 3
+    assert "reinforce" in (real.folder / "results/summary/evaluations.csv").read_text()
+    assert (real.folder / "figures/f3_accuracy.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_one_core_and_two_cores_give_the_same_results(real, tmp_path):
+    other = Workspace.__new__(Workspace)
+    other.folder, other.path = tmp_path / "copy", real.path
+    ignored = shutil.ignore_patterns("results", "figures", ".snakemake")
+    shutil.copytree(real.folder, other.folder, ignore=ignored)
+    other.run(
+        "--cores", "1", "results/runs/sspo-s0/eval.json", "results/runs/supervised-s0/eval.json"
+    )
+    for run in ("sspo-s0", "supervised-s0"):
+        for name in ("metrics.jsonl", "completions.jsonl.gz", "model/model.safetensors"):
+            files = [w.folder / "results" / "runs" / run / name for w in (real, other)]
+            assert files[0].read_bytes() == files[1].read_bytes(), (run, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("missing", "base/model: no checkpoint here"), ("truncated", "base/model: checkpoint cannot")],
+)
+def test_a_damaged_base_checkpoint_stops_a_run_with_one_line(real, tmp_path, damage, message):
+    results = tmp_path / "results"
+    shutil.copytree(real.folder / "results", results)
+    model = results / "base" / "model"
+    if damage == "missing":
+        (model / "config.json").unlink()
+    else:
+        weights = (model / "model.safetensors").read_bytes()
+        (model / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    run = results / "runs" / "sspo-s0"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    command = [sys.executable, ROOT / "workflow/scripts/train.py"]
+    arguments = {
+        "config": run / "config.json",
+        "base": model,
+        "problems": results / "data/train.jsonl",
+        "validation": results / "data/validation.jsonl",
+        "output": run,
+    }
+    command += [part for name, path in arguments.items() for part in (f"--{name}", path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
