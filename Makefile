@@ -3,7 +3,7 @@
 # CONFIG=smoke     another profile of workflow/config;  CORES=1  fewer cores;  VENV=path  another environment
 # PIP_ARGS=...     extra arguments for pip, e.g. an index of CPU builds of PyTorch
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 CONFIG ?= default
 CORES ?= all

@@ -122,7 +122,7 @@ def test_majority_is_the_most_frequent_answer_and_ties_share(answers, right, exp
 
 
 def test_majority_refuses_lists_of_different_lengths():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="shorter than"):
         majority_correct(["3", "3"], [True])
 
 

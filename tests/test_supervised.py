@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import random
 
 import numpy as np
 import pytest
@@ -136,9 +135,11 @@ def test_loss_falls_when_few_examples_are_repeated(model, examples):
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others(model, examples):
+    noise = itertools.count()
+
     def trained(seed):
         twin = copy.deepcopy(model)
-        torch.manual_seed(random.randrange(1000))  # nothing may depend on the global generator
+        torch.manual_seed(next(noise))  # nothing may depend on the global generator
         train(twin, examples, settings(), seed)
         return torch.cat([p.detach().flatten() for p in twin.parameters()])
 

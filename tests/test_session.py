@@ -1,0 +1,84 @@
+"""What training scripts share: length checks, validation, progress, the status table."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sspo.cli import parse_paths, run, set_up_torch
+from sspo.config import ComputeConfig, ConfigError, RolloutConfig, ValidationConfig
+from sspo.rollout.torch_engine import TorchEngine
+from sspo.session import Progress, check_lengths, make_validation
+
+ROOT = Path(__file__).parents[1]
+PROBLEMS = [
+    {"id": "a", "prompt": "1+2=", "answer": "3"},
+    {"id": "b", "prompt": "1+2+3+4+5+6=", "answer": "21"},
+]
+
+
+def test_a_prompt_longer_than_the_context_names_file_and_problem(model, tokenizer):
+    check_lengths(PROBLEMS, tokenizer, model, 128 - 12, Path("train.jsonl"))
+    with pytest.raises(ConfigError, match=r"train.jsonl: problem b has 12 prompt tokens"):
+        check_lengths(PROBLEMS, tokenizer, model, 128 - 11, Path("train.jsonl"))
+
+
+def test_validation_repeats_itself_and_uses_the_first_problems_only(model, tokenizer):
+    engine = TorchEngine(model, tokenizer, shares_policy=True)
+    rollout = RolloutConfig("torch", 4, 4, 1.0, 8, 64)
+    make = [make_validation(p, engine, tokenizer, ValidationConfig(1, 2), rollout, 0)
+            for p in (PROBLEMS, PROBLEMS[:1])]  # fmt: skip
+    assert make[0]() == make[0]() == make[1]()
+    assert set(make[0]()) == {"greedy", "pass@1"}
+
+
+def test_progress_estimates_the_time_left_from_recent_steps(tmp_path, capsys):
+    progress = Progress(tmp_path / "progress.json", "sspo-s0", 10)
+    progress(1, {"reward": 0.25}, 2.0)
+    progress(2, {"reward": 0.5}, 4.0)
+    state = json.loads((tmp_path / "progress.json").read_text())
+    assert state["seconds_left"] == 8 * 3.0
+    assert state["reward"] == 0.5
+    assert "sspo-s0 step 2/10 reward 0.500" in capsys.readouterr().out
+
+
+def test_status_tells_done_running_and_waiting_runs_apart(tmp_path):
+    for name in ("done", "running", "waiting", "torn"):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    for name in ("done", "running"):
+        Progress(tmp_path / "runs" / name / "progress.json", name, 4)(2, {"reward": 0.5}, 1.0)
+    (tmp_path / "runs" / "torn" / "progress.json").write_text('{"run": ')
+    (tmp_path / "runs" / "done" / "model").mkdir()
+    for file in ("model/model.safetensors", "metrics.jsonl"):
+        (tmp_path / "runs" / "done" / file).write_text("")
+    command = [sys.executable, ROOT / "workflow/scripts/status.py", "--results", tmp_path]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    states = {line.split()[0]: line.split()[-1] for line in table.splitlines()[1:-1]}
+    assert states == {"done": "done", "running": "running", "torn": "waiting", "waiting": "waiting"}
+    assert table.splitlines()[-1] == "1 of 4 done"
+
+
+def test_an_expected_error_is_one_line_and_exit_code_1():
+    def fails():
+        raise ConfigError("here:\n  is what\nto fix")
+
+    with pytest.raises(SystemExit) as stopped:
+        run(fails)
+    assert stopped.value.code == "error: here: is what to fix"
+
+
+def test_a_script_without_its_paths_says_which_are_missing(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit):
+        parse_paths("Train.", config="run config")
+    assert "--config" in capsys.readouterr().err
+
+
+def test_a_missing_gpu_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="compute.device = 'cuda'"):
+        set_up_torch(ComputeConfig("cuda", "float32", 1))
