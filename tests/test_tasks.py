@@ -110,7 +110,7 @@ def test_parse_chain_inverts_the_prompt():
 
 @pytest.mark.parametrize("prompt", ["7+8-3", "", "12+3=", "7*8=", "a+1=", "7+8-=", "="])
 def test_parse_chain_refuses_what_is_not_a_chain(prompt):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="is not a chain such as '7\\+8-3='"):
         parse_chain(prompt)
 
 

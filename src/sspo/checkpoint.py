@@ -41,7 +41,7 @@ class CheckpointStore:
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, extra: JsonDict
     ) -> None:
-        """Save the state after ``step`` and remove the older ones."""
+        """Save the state after ``step`` and remove all others."""
         final = self.folder / f"step-{step:06d}"
         partial = final.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -60,8 +60,9 @@ class CheckpointStore:
         shutil.rmtree(final, ignore_errors=True)
         os.rename(partial, final)
         _flush(self.folder)
-        for old in self._states()[1:]:
-            shutil.rmtree(old)
+        for other in self._states():
+            if other != final:
+                shutil.rmtree(other)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, JsonDict]:
         """Load the newest intact state into model and optimizer.
@@ -84,13 +85,16 @@ class CheckpointStore:
 
     def _states(self) -> list[Path]:
         """Saved states, newest first."""
-        return sorted(self.folder.glob("step-[0-9]*[0-9]"), reverse=True)
+        states = [p for p in self.folder.glob("step-*") if p.name.removeprefix("step-").isdecimal()]
+        return sorted(states, key=lambda p: int(p.name.removeprefix("step-")), reverse=True)
 
     def _read(self, folder: Path) -> JsonDict | None:
         try:
             state = json.loads((folder / STATE).read_text())
-            intact = all(_sha256(folder / n) == digest for n, digest in state["sha256"].items())
-        except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
+            intact = {"step", "fingerprint", "extra"} <= state.keys() and all(
+                _sha256(folder / name) == state["sha256"][name] for name in (WEIGHTS, OPTIMIZER)
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             intact = False
         if not intact:
             log.warning("%s is damaged; skipped", folder)

@@ -233,10 +233,10 @@ def load_json(path: str | Path) -> JsonDict:
         ConfigError: missing file, or not a JSON object.
     """
     try:
-        data = json.loads(Path(path).read_text())
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: file missing; run the rule that makes it") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid JSON ({error}); run its rule again") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a JSON object, found {type(data).__name__}")
@@ -249,8 +249,9 @@ def from_json(kind: type[T], path: str | Path) -> T:
     Raises:
         ConfigError: unknown, missing or mistyped key; the message gives the file and the key's path.
     """
+    data = load_json(path)
     try:
-        return from_dict(kind, load_json(path))
+        return from_dict(kind, data)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 

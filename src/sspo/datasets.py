@@ -23,10 +23,12 @@ def read_jsonl(path: str | Path) -> list[Record]:
     if not path.is_file():
         raise ConfigError(f"{path}: file missing; run the rule that makes it")
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Bytes split at \n only: str.splitlines() would also split at separators inside a text.
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    for number, line in enumerate(lines if lines != [b""] else [], start=1):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
+            record = json.loads(line.decode("utf-8"))
+        except ValueError as error:
             raise ConfigError(f"{path}:{number}: not valid JSON ({error}); fix the line") from None
         if not isinstance(record, dict):
             raise ConfigError(f"{path}:{number}: expected a JSON object; fix the line")
@@ -45,7 +47,7 @@ def read_problems(path: str | Path) -> list[Record]:
     records = read_jsonl(path)
     for number, record in enumerate(records, start=1):
         for key in ("id", "prompt", "answer"):
-            if not isinstance(record.get(key), str) or not record[key]:
+            if not isinstance(record.get(key), str) or not record[key].strip():
                 raise ConfigError(f"{path}:{number}: field {key!r} must be a non-empty string")
     return records
 

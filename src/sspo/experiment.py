@@ -6,7 +6,8 @@ A config holds only what its rule depends on, so that editing a value reruns exa
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -41,9 +42,11 @@ def check_config(config: Mapping[str, object], schema: str | Path, source: str) 
         ConfigError: one line with file, key, value and fix.
     """
     rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
-    error = best_match(Draft202012Validator(rules).iter_errors(_plain(config)))
+    plain = _plain(config)
+    _check_finite(plain, source)
+    error = best_match(Draft202012Validator(rules).iter_errors(plain))
     if error is not None:
-        raise ConfigError(f"{source}: {_explain(error)}")
+        raise ConfigError(f"{source}: {_explain(error, rules)}")
 
 
 def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDict]:
@@ -63,6 +66,7 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
         base = _base_config(config)
         evaluation = _evaluation_config(config)
         _check_lengths(config)
+        _check_validation(config)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     used = {name: config["methods"][name] for name in config["experiment"]["methods"]}
@@ -210,11 +214,25 @@ def _check_lengths(config: JsonDict) -> None:
     """Prompt and response must fit into the model's context."""
     longest = max(split["max_operations"] for split in config["task"]["splits"].values())
     prompt = TASKS[config["task"]["name"]].prompt_tokens(longest)
-    response, context = config["rollout"]["max_response_tokens"], config["model"]["context"]
-    if prompt + response > context:
+    context, key = config["model"]["context"], "rollout.max_response_tokens"
+    caps = {key: config["rollout"]["max_response_tokens"]}
+    for method in config["experiment"]["methods"]:
+        override = config["methods"][method].get("rollout", {})
+        caps[f"methods.{method}.{key}"] = override.get("max_response_tokens", caps[key])
+    for where, response in caps.items():
+        if prompt + response > context:
+            raise ConfigError(
+                f"model.context = {context} is shorter than the longest prompt ({prompt} tokens) plus "
+                f"{where} = {response}; raise context or lower max_response_tokens"
+            )
+
+
+def _check_validation(config: JsonDict) -> None:
+    wanted, size = config["validation"]["problems"], config["task"]["splits"]["validation"]["size"]
+    if wanted > size:
         raise ConfigError(
-            f"model.context = {context} is shorter than the longest prompt ({prompt} tokens) plus "
-            f"rollout.max_response_tokens = {response}; raise context or lower max_response_tokens"
+            f"validation.problems = {wanted} exceeds task.splits.validation.size = {size}; lower it "
+            "or enlarge the split"
         )
 
 
@@ -227,7 +245,39 @@ def _plain(value: object) -> object:
     return value
 
 
-def _explain(error: ValidationError) -> str:
+def _check_finite(value: object, source: str, where: str = "") -> None:
+    """JSON has no NaN and no infinity, and a schema's ranges let NaN through."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            # An objective judges its own parameters: an infinite clip is no clip.
+            if key != "params":
+                _check_finite(inner, source, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_finite(inner, source, where)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{source}: {where} = {value}: must be a finite number")
+
+
+def _describe(rules: JsonDict, path: Iterable[str | int]) -> str | None:
+    """The description nearest to a key: beside a reference it wins over the referenced one."""
+    schema, description = rules, None
+    for part in path:
+        properties = {**_resolve(rules, schema), **schema}
+        if isinstance(part, int):
+            schema = properties.get("items", {})
+        else:
+            named = properties.get("properties", {})
+            schema = named.get(part, properties.get("additionalProperties", {}))
+        description = schema.get("description", _resolve(rules, schema).get("description"))
+    return description
+
+
+def _resolve(rules: JsonDict, schema: JsonDict) -> JsonDict:
+    return rules["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else {}
+
+
+def _explain(error: ValidationError, rules: JsonDict) -> str:
     """One line: where, what was found, what would be right."""
     where = ".".join(map(str, error.absolute_path)) or "top level"
     if error.validator == "additionalProperties":
@@ -235,7 +285,7 @@ def _explain(error: ValidationError) -> str:
         return f"{where}: {error.message.splitlines()[0]}; known keys: {known}"
     if error.validator == "required":
         return f"{where}: {error.message}; add it"
-    meaning = error.schema.get("description")
+    meaning = _describe(rules, error.absolute_path)
     return f"{where} = {error.instance!r}: {_expected(error)}" + (
         f" ({meaning})" if meaning else ""
     )

@@ -88,7 +88,19 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
     Raises:
         ConfigError: folder missing or files truncated; names the folder and what to do.
     """
-    return _load(AutoModelForCausalLM, folder, dtype=DTYPES[dtype], use_safetensors=True).to(device)
+    model, report = _load(
+        AutoModelForCausalLM,
+        folder,
+        dtype=DTYPES[dtype],
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if report["missing_keys"]:
+        raise ConfigError(
+            f"{folder}: checkpoint lacks {sorted(report['missing_keys'])[0]}; delete the folder and "
+            "run its rule again"
+        )
+    return model.to(device)
 
 
 def load_tokenizer(folder: str | Path):
@@ -169,7 +181,7 @@ def _load(kind, folder: str | Path, **kwargs):
             str(folder), local_files_only=True, trust_remote_code=False, **kwargs
         )
     except Exception as error:  # transformers and safetensors raise many types for damaged files
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(
             f"{folder}: checkpoint cannot be read ({reason}); delete the folder and run its rule again"
         ) from error

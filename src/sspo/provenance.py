@@ -107,17 +107,26 @@ def import_closure(script: str | Path, source: str | Path = "src") -> list[str]:
             continue
         found.add(path)
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = {name for node in ast.walk(tree) for name in _imported(node)}
+        package = _package(path, Path(source))
+        names = {name for node in ast.walk(tree) for name in _imported(node, package)}
         pending += [p for name in names for p in _module_files(name, Path(source))]
     return sorted(map(str, found))
 
 
-def _imported(node: ast.AST) -> list[str]:
+def _package(path: Path, source: Path) -> tuple[str, ...]:
+    """The package a module lies in, as parts; empty for a script."""
+    return path.parent.relative_to(source).parts if path.is_relative_to(source) else ()
+
+
+def _imported(node: ast.AST, package: tuple[str, ...]) -> list[str]:
+    """Dotted names that an import statement may load; relative ones are resolved."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return []
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    above = package[: len(package) - node.level + 1] if node.level else ()
+    module = ".".join([*above, *([node.module] if node.module else [])])
+    return [module, *(f"{module}.{alias.name}" for alias in node.names)]
 
 
 def _module_files(name: str, source: Path) -> list[Path]:

@@ -17,6 +17,7 @@ reward alone, where taking more steps pays.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -85,11 +86,9 @@ def parse_chain(prompt: str) -> tuple[int, list[tuple[str, int]]]:
     Raises:
         ValueError: a prompt that is not a chain of one-digit operations.
     """
-    body = prompt[:-1]
-    steps = [(body[i], int(body[i + 1])) for i in range(1, len(body), 2)]
-    if not prompt.endswith("=") or any(sign not in "+-" for sign, _ in steps):
+    if not re.fullmatch(r"[0-9]([+-][0-9])*=", prompt):
         raise ValueError(f"{prompt!r} is not a chain such as '7+8-3='")
-    return int(body[0]), steps
+    return int(prompt[0]), [(prompt[i], int(prompt[i + 1])) for i in range(1, len(prompt) - 1, 2)]
 
 
 def crosses_ten(total: int, sign: str, operand: int) -> bool:

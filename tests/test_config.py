@@ -1,0 +1,556 @@
+"""Configuration: bad input is one line with the fix; configs hold what their rule depends on."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sspo import config as config_module
+from sspo.config import (
+    ComputeConfig,
+    ConfigError,
+    ControlConfig,
+    EvaluationConfig,
+    ModelConfig,
+    PretrainConfig,
+    RunConfig,
+    SupervisedConfig,
+    from_dict,
+    from_json,
+    load_json,
+    to_dict,
+)
+from sspo.experiment import check_config, control_steps, expand_config
+from sspo.losses import LOSSES
+
+WORKFLOW = Path(__file__).parents[1] / "workflow"
+SCHEMA = WORKFLOW / "schemas" / "config.schema.yaml"
+REMOVE = object()
+
+
+@functools.cache
+def read(name: str) -> dict:
+    return yaml.safe_load((WORKFLOW / "config" / name).read_text(encoding="utf-8"))
+
+
+def merge(base: dict, over: dict) -> dict:
+    """What Snakemake does with several config files: mappings merge, anything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def changed(changes: dict[str, object], base: dict | None = None) -> dict:
+    """The default configuration with ``{"train.steps": 3}`` applied; ``REMOVE`` deletes a key."""
+    result = copy.deepcopy(base or read("default.yaml"))
+    for path, value in changes.items():
+        *parents, last = path.split("/")[0].split(".") + path.split("/")[1:]
+        place = result
+        for key in parents:
+            place = place[key]
+        if value is REMOVE:
+            del place[last]
+        else:
+            place[last] = value
+    return result
+
+
+def expand(changes: dict[str, object] | None = None, source: str = "mine.yaml") -> dict:
+    config = changed(changes or {})
+    check_config(config, SCHEMA, source)
+    return expand_config(config, source)
+
+
+def refusal(changes: dict[str, object]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        expand(changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("mine.yaml: ")
+    assert message.count("mine.yaml") == 1
+    return message
+
+
+def hide_vllm(monkeypatch, installed: bool) -> None:
+    find = importlib.util.find_spec
+
+    def pretend(name, *arguments):
+        if name == "vllm":
+            return object() if installed else None
+        return find(name, *arguments)
+
+    monkeypatch.setattr(importlib.util, "find_spec", pretend)
+
+
+# What is refused, and how
+
+BAD = [
+    # unknown names
+    ({"experiment.methods": ["grpo", "ppo"]}, ["experiment.methods", "'ppo'", "grpo, gspo"]),
+    ({"methods.sspo.objective": "reinforce"}, ["methods.sspo", "'reinforce'", "grpo"]),
+    ({"methods.sspo.params.gate": "relu"}, ["methods.sspo", "gate", "relu", "sigmoid"]),
+    ({"task.name": "sudoku"}, ["task.name", "'sudoku'", "chain"]),
+    ({"evaluation.splits": ["test", "aime"]}, ["evaluation.splits", "'aime'"]),
+    ({"rollout.engine": "sglang"}, ["rollout.engine", "'sglang'", "torch", "vllm"]),
+    ({"compute.dtype": "float16"}, ["compute.dtype", "'float16'", "float32"]),
+    ({"compute.device": "gpu"}, ["compute.device", "'gpu'"]),
+    ({"pretrain.supervised.schedule": "linear"}, ["schedule", "'linear'", "cosine"]),
+    # unknown keys
+    ({"trian": {}}, ["'trian'", "train"]),
+    ({"train.lr": 1e-3}, ["train", "'lr'", "learning_rate"]),
+    ({"pretrain.supervised.epochs": 3}, ["pretrain.supervised", "'epochs'", "steps"]),
+    ({"task.splits.test.seed": 3}, ["task.splits.test", "'seed'", "size"]),
+    ({"task.style.typos": 0.1}, ["task.style", "'typos'", "slip"]),
+    ({"methods.sspo.colour": "#000000"}, ["methods.sspo", "'colour'", "color"]),
+    ({"methods.dr_grpo.advantages.std": True}, ["methods.dr_grpo.advantages", "'std'"]),
+    ({"methods.sspo.params.tau": 1.0}, ["methods.sspo", "'tau'", "tau_pos"]),
+    # missing keys
+    ({"rollout": REMOVE}, ["'rollout'"]),
+    ({"train.steps": REMOVE}, ["train", "'steps'"]),
+    ({"task.splits.validation": REMOVE}, ["task.splits", "'validation'"]),
+    ({"methods.sspo.params.tau_neg": REMOVE}, ["methods.sspo", "tau_neg"]),
+    ({"methods.sspo.params": REMOVE}, ["methods.sspo", "'params'"]),
+    # wrong types
+    ({"train.steps": "80"}, ["train.steps", "'80'", "integer"]),
+    ({"train.steps": 80.5}, ["train.steps", "80.5", "integer"]),
+    ({"train.steps": True}, ["train.steps", "True", "integer"]),
+    ({"train.steps": None}, ["train.steps", "None", "integer"]),
+    ({"train.learning_rate": "1e-4"}, ["train.learning_rate", "'1e-4'", "number"]),  # YAML's 1e-4
+    ({"train.betas": [0.9]}, ["train.betas", "[0.9]"]),
+    ({"train.betas": 0.9}, ["train.betas", "0.9"]),
+    ({"train": []}, ["train", "[]", "object"]),
+    ({"experiment.control": "yes"}, ["experiment.control", "'yes'", "boolean"]),
+    ({"experiment.seeds": 3}, ["experiment.seeds", "3", "array"]),
+    ({"experiment.seeds": ["0"]}, ["experiment.seeds", "'0'", "integer"]),
+    ({"methods.sspo.params.tau_pos": "one"}, ["methods.sspo", "tau_pos", "one"]),
+    ({"methods.sspo.params.tau_pos": None}, ["methods.sspo", "tau_pos", "None"]),
+    # impossible values
+    ({"methods.sspo.params.tau_pos": -1.0}, ["methods.sspo", "tau_pos", "-1.0"]),
+    ({"methods.sapo.params.tau_neg": 0}, ["methods.sapo", "tau_neg", "0"]),
+    ({"methods.sspo.params.tau_neg": float("nan")}, ["methods.sspo", "tau_neg", "nan"]),
+    ({"methods.grpo.params.clip_low": -0.1}, ["methods.grpo", "clip_low", "-0.1"]),
+    ({"rollout.group_size": 1}, ["rollout.group_size", "= 1", "2"]),
+    ({"methods.sspo.rollout": {"group_size": 1}}, ["methods.sspo.rollout.group_size", "= 1", "2"]),
+    ({"rollout.temperature": 0}, ["rollout.temperature", "= 0", "above 0"]),
+    ({"task.splits.hard.size": 0}, ["task.splits.hard.size", "= 0", "at least 1"]),
+    ({"task.style.slip": 1.2}, ["task.style.slip", "1.2", "1"]),
+    ({"task.splits.test.min_operations": 9}, ["task.splits.test", "min_operations = 9", "= 5"]),
+    ({"experiment.methods": []}, ["experiment.methods", "[]"]),
+    ({"experiment.seeds": [0, 0]}, ["experiment.seeds", "[0, 0]"]),
+    ({"experiment.seeds": [-1]}, ["experiment.seeds", "-1"]),
+    ({"train.betas": [0.9, 1.0]}, ["train.betas", "1.0", "below 1"]),
+    ({"train.kl_coefficient": -0.1}, ["train.kl_coefficient", "-0.1"]),
+    ({"methods.sspo.color": "red"}, ["methods.sspo.color", "'red'"]),
+    ({"methods.supervised": read("default.yaml")["methods"]["sspo"]}, ["methods", "supervised"]),
+    # impossible combinations
+    (
+        {"rollout.prompts_per_step": 30},
+        ["prompts_per_step = 30", "updates_per_rollout = 4", "divisible"],
+    ),
+    (
+        {"methods.gspo.train": {"updates_per_rollout": 5}},
+        ["gspo", "prompts_per_step = 32", "updates_per_rollout = 5"],
+    ),
+    ({"evaluation.pass_at": [1, 16]}, ["evaluation.pass_at", "16", "evaluation.samples = 8"]),
+    (
+        {"rollout.max_response_tokens": 113},
+        ["model.context = 128", "16 tokens", "rollout.max_response_tokens = 113"],
+    ),
+    ({"task.splits.hard.max_operations": 16}, ["model.context = 128", "34 tokens", "= 96"]),
+    (
+        {"methods.sspo.rollout": {"max_response_tokens": 500}},
+        ["context", "128", "max_response_tokens", "500"],
+    ),
+    ({"model.heads": 3}, ["model.hidden_size = 64", "model.heads"]),
+    ({"validation.problems": 300}, ["validation.problems", "300", "256"]),
+    # places outside the project, names that a shell would read
+    ({"results_dir": "../x"}, ["results_dir", "'../x'"]),
+    ({"results_dir": "/tmp/x"}, ["results_dir", "'/tmp/x'"]),
+    ({"results_dir": "results/../.."}, ["results_dir", "'results/../..'"]),
+    ({"results_dir": "resultsx"}, ["results_dir", "'resultsx'"]),
+    ({"results_dir": "results/a b"}, ["results_dir", "'results/a b'"]),
+    ({"results_dir": "results/"}, ["results_dir", "'results/'"]),
+    ({"results_dir": "results/x\n"}, ["results_dir", r"'results/x\n'"]),
+    ({"figures_dir": "results"}, ["figures_dir", "'results'"]),
+    ({"figures_dir": "figures/$HOME"}, ["figures_dir", "'figures/$HOME'"]),
+    ({"experiment.methods": ["a; rm -rf x"]}, ["experiment.methods", "'a; rm -rf x'"]),
+    ({"experiment.methods": ["sspo\n"]}, ["experiment.methods", r"sspo\n"]),
+    ({"methods/$(reboot)": {}}, ["methods", "$(reboot)"]),
+    ({"methods/a-b": {}}, ["methods", "a-b"]),
+    ({"methods/sspo\n": read("default.yaml")["methods"]["sspo"]}, ["methods", r"sspo\n"]),
+    ({"task.splits/..": {}}, ["task.splits", "'..'"]),
+]
+
+
+@pytest.mark.parametrize("changes, fragments", BAD, ids=[",".join(c) for c, _ in BAD])
+def test_bad_input_is_one_line_with_file_key_value_and_fix(changes, fragments):
+    message = refusal(changes)
+    for fragment in fragments:
+        assert fragment in message
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("train.learning_rate", float("nan")),
+        ("train.learning_rate", float("inf")),
+        ("rollout.temperature", float("nan")),
+        ("rollout.temperature", float("inf")),
+        ("train.max_grad_norm", float("nan")),
+        ("task.style.slip", float("nan")),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(key, value):
+    message = refusal({key: value})
+    assert key in message and str(value) in message
+
+
+@pytest.mark.parametrize(
+    "key, value, meaning",
+    [
+        ("train.betas", 0.9, "AdamW betas"),
+        ("rollout.group_size", 1, "a group-relative advantage needs at least two"),
+        ("task.splits.hard.size", 0, "an empty split cannot be used"),
+        ("task.style.slip", 2, "share of plain carries that are forgotten"),
+        ("rollout.temperature", 0, "sampling temperature"),
+    ],
+)
+def test_the_meaning_in_the_schema_is_part_of_the_message(key, value, meaning):
+    assert meaning in refusal({key: value})
+
+
+def test_vllm_without_vllm_is_refused_before_any_run(monkeypatch):
+    hide_vllm(monkeypatch, installed=False)
+    message = refusal({"methods.sspo.rollout": {"engine": "vllm"}})
+    for fragment in ("methods.sspo", "rollout.engine = 'vllm'", "make vllm"):
+        assert fragment in message
+    hide_vllm(monkeypatch, installed=True)
+    runs = expand({"methods.sspo.rollout": {"engine": "vllm"}})
+    assert runs["runs/sspo-s0"]["rollout"]["engine"] == "vllm"
+    assert runs["runs/grpo-s0"]["rollout"]["engine"] == "torch"
+
+
+def test_methods_that_are_not_run_may_be_unfinished(monkeypatch):
+    hide_vllm(monkeypatch, installed=False)
+    expand({"methods.dapo.rollout": {"engine": "vllm"}, "methods.cispo.objective": "later"})
+
+
+# What is accepted
+
+
+@pytest.mark.parametrize("overlay", [None, "smoke.yaml"])
+def test_shipped_configurations_are_valid(overlay, monkeypatch):
+    hide_vllm(monkeypatch, installed=True)
+    config = read("default.yaml")
+    if overlay:
+        config = merge(config, read(overlay))
+    check_config(config, SCHEMA, "mine.yaml")
+    places = expand_config(config, "mine.yaml")
+    names = [*config["experiment"]["methods"], "supervised"]
+    runs = {f"runs/{name}-s{seed}" for name in names for seed in config["experiment"]["seeds"]}
+    assert places.keys() == {"data", "base", "evaluation", "methods", "settings"} | runs
+
+
+@pytest.mark.parametrize("method", read("default.yaml")["methods"])
+def test_every_method_of_the_default_can_be_run(method):
+    places = expand({"experiment.methods": [method]})
+    run = from_dict(RunConfig, places[f"runs/{method}-s0"])
+    assert run.objective.name in LOSSES
+
+
+def test_the_default_shows_every_objective():
+    assert {m["objective"] for m in read("default.yaml")["methods"].values()} == set(LOSSES)
+
+
+def test_limits_are_inclusive():
+    expand({"rollout.max_response_tokens": 112})  # 16 + 112 = 128, the context
+    expand({"evaluation.pass_at": [8]})
+    expand({"rollout.group_size": 2, "task.splits.hard.size": 1})
+    expand({"results_dir": "results/a/b_c-D", "train.kl_coefficient": 0})
+
+
+def test_without_the_control_there_are_no_supervised_runs():
+    places = expand({"experiment.control": False})
+    assert not any("supervised" in place for place in places)
+
+
+# What a config holds
+
+
+def changes_between(first: dict, second: dict) -> set[str]:
+    assert first.keys() == second.keys()
+    return {place for place in first if first[place] != second[place]}
+
+
+@pytest.mark.parametrize(
+    "change, places",
+    [
+        (
+            {"methods.sspo.params.tau_pos": 2.0},
+            {"settings", *(f"runs/sspo-s{i}" for i in range(3))},
+        ),
+        (
+            {"methods.sspo.train": {"learning_rate": 1e-3}},
+            {"settings", *(f"runs/sspo-s{i}" for i in range(3))},
+        ),
+        ({"methods.sspo.label": "ours"}, {"methods", "settings"}),
+        ({"methods.sspo.color": "#123456"}, {"methods", "settings"}),
+        ({"methods.dapo.params.clip_high": 0.3}, set()),  # defined, and not part of the experiment
+        ({"figures_dir": "figures/other"}, {"settings"}),
+        ({"evaluation.samples": 16}, {"evaluation", "settings"}),
+        ({"task.style.slip": 0.5}, {"data", "settings"}),
+        ({"pretrain.seed": 1}, {"base", "settings"}),
+        ({"model.layers": 4}, {"base", "settings"}),
+    ],
+)
+def test_an_edit_touches_only_the_configs_that_depend_on_it(change, places):
+    assert changes_between(expand(), expand(change)) == places
+
+
+def test_the_config_of_a_run_says_all_of_its_method():
+    places = expand({"methods.sspo.train": {"learning_rate": 5e-4}})
+    run = from_dict(RunConfig, places["runs/sspo-s2"])
+    assert (run.run, run.method, run.seed) == ("sspo-s2", "sspo", 2)
+    assert (run.objective.name, run.objective.params["gate"]) == ("sspo", "sigmoid")
+    assert run.train.learning_rate == 5e-4
+    assert run.train.steps == 80
+    other = from_dict(RunConfig, places["runs/grpo-s2"])
+    assert other.train.learning_rate == 1e-4
+    assert other.rollout == run.rollout
+
+
+def test_seeds_change_nothing_but_the_seed():
+    places = expand()
+    first, second = places["runs/sspo-s0"], places["runs/sspo-s1"]
+    assert {k for k in first if first[k] != second[k]} == {"run", "seed"}
+
+
+def test_an_override_of_a_method_wins_over_the_common_value():
+    places = expand({"experiment.methods": ["dr_grpo", "grpo"]})
+    assert places["runs/dr_grpo-s0"]["advantages"] == {"normalize_std": False}
+    assert places["runs/grpo-s0"]["advantages"] == {"normalize_std": True}
+
+
+def test_the_control_makes_as_many_updates_on_as_many_sequences_as_reinforcement_learning():
+    config = read("default.yaml")
+    control = from_dict(ControlConfig, expand()["runs/supervised-s1"])
+    assert control_steps(config) == control.supervised.steps == 80 * 4
+    assert control.updates_per_step == 4
+    assert control.supervised.batch_size * 4 == 32 * 8
+    assert control.supervised.schedule == "constant"
+    assert control.supervised.learning_rate == config["train"]["learning_rate"]
+    assert control.supervised.warmup_steps == config["train"]["warmup_updates"]
+    assert control.supervised.eval_every == 4 * config["train"]["eval_every"]
+    assert control.seed == 1
+
+
+def test_every_config_survives_json_and_its_dataclass():
+    kinds = {"base": PretrainConfig, "runs/sspo-s0": RunConfig, "runs/supervised-s0": ControlConfig}
+    places = json.loads(json.dumps(expand(), allow_nan=False))
+    for place, kind in kinds.items():
+        parsed = from_dict(kind, places[place])
+        assert json.loads(json.dumps(to_dict(parsed))) == places[place]
+
+
+def test_mappings_of_another_kind_expand_to_plain_data():
+    class Foreign(dict):
+        """As a workflow engine may hand over."""
+
+    def wrap(value):
+        return Foreign({k: wrap(v) for k, v in value.items()}) if isinstance(value, dict) else value
+
+    config = wrap(read("default.yaml"))
+    check_config(config, SCHEMA, "mine.yaml")
+    places = expand_config(config, "mine.yaml")
+    assert places == expand()
+
+    def kinds(value):
+        yield type(value)
+        for inner in value.values() if isinstance(value, dict) else []:
+            yield from kinds(inner)
+
+    assert Foreign not in set(kinds(places))
+
+
+def test_expanding_leaves_the_configuration_alone():
+    config = read("default.yaml")
+    expand_config(config, "mine.yaml")
+    assert config == read("default.yaml")
+
+
+# Schema
+
+
+def properties(schema: dict, root: dict, path: str = ""):
+    """(path, property as written, what its $ref stands for) of everything a YAML may hold."""
+    target = root["$defs"][schema["$ref"].split("/")[-1]] if "$ref" in schema else schema
+    yield path, schema, target
+    for key, value in target.get("properties", {}).items():
+        yield from properties(value, root, f"{path}.{key}".lstrip("."))
+    for key in ("items", "additionalProperties"):
+        if isinstance(target.get(key), dict):
+            yield from properties(target[key], root, f"{path}[]")
+
+
+def test_every_property_of_the_schema_is_described():
+    root = yaml.safe_load(SCHEMA.read_text())
+    found = list(properties(root, root))
+    assert len(found) > 90
+    assert [path for path, own, target in found if "description" not in own | target] == []
+    # A bare number says nothing by itself: the meaning stands beside the reference.
+    bare = {"count", "whole", "positive", "nonnegative", "share"}
+    used = [(path, own) for path, own, _ in found if own.get("$ref", "").split("/")[-1] in bare]
+    assert len(used) > 30
+    assert [path for path, own in used if "description" not in own] == []
+
+
+def test_every_object_of_the_schema_refuses_unknown_keys():
+    root = yaml.safe_load(SCHEMA.read_text())
+    open_ones = [
+        path
+        for path, _, target in properties(root, root)
+        if target.get("type") == "object" and target.get("additionalProperties", True) is True
+    ]
+    assert open_ones == ["methods[].params"]  # checked by the objective itself
+
+
+@pytest.mark.parametrize(
+    "section, kind",
+    [
+        ("model", "ModelConfig"),
+        ("rollout", "RolloutConfig"),
+        ("advantages", "AdvantageConfig"),
+        ("train", "TrainConfig"),
+        ("validation", "ValidationConfig"),
+        ("evaluation", "EvaluationConfig"),
+        ("compute", "ComputeConfig"),
+    ],
+)
+def test_schema_and_dataclasses_agree_on_keys_and_all_are_required(section, kind):
+    root = yaml.safe_load(SCHEMA.read_text())
+    own = root["properties"][section]
+    target = root["$defs"][own["$ref"].split("/")[-1]] if "$ref" in own else own
+    fields = {field.name for field in dataclasses.fields(getattr(config_module, kind))}
+    assert set(target["properties"]) == fields
+    assert set((own | target if "required" in target else target | own)["required"]) == fields
+
+
+# Dataclasses
+
+COMPUTE = {"device": "cpu", "dtype": "float32", "threads": 1}
+EVALUATION = {"splits": ["a", "b"], "samples": 8, "temperature": 1, "pass_at": [1, 8], "seed": 0}
+
+
+def mistake(kind, data, where="") -> str:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(kind, data, where)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_from_dict_builds_what_to_dict_takes_apart():
+    evaluation = from_dict(EvaluationConfig, EVALUATION)
+    assert evaluation == EvaluationConfig(("a", "b"), 8, 1.0, (1, 8), 0)
+    assert from_dict(EvaluationConfig, to_dict(evaluation)) == evaluation
+    assert from_dict(EvaluationConfig, json.loads(json.dumps(to_dict(evaluation)))) == evaluation
+
+
+def test_an_integer_is_a_number_and_becomes_a_float():
+    temperature = from_dict(EvaluationConfig, EVALUATION).temperature
+    assert isinstance(temperature, float) and temperature == 1.0
+
+
+@pytest.mark.parametrize("key", EVALUATION)
+def test_a_missing_key_is_named(key):
+    data = {k: v for k, v in EVALUATION.items() if k != key}
+    assert mistake(EvaluationConfig, data, "evaluation.") == f"evaluation.{key}: missing; add it"
+
+
+def test_an_unknown_key_is_named_with_the_known_ones():
+    message = mistake(ComputeConfig, {**COMPUTE, "cores": 2}, "compute.")
+    assert message == "compute.cores: unknown key; known here: device, dtype, threads"
+
+
+@pytest.mark.parametrize(
+    "key, value, expected",
+    [
+        ("samples", True, "int"),
+        ("samples", 8.0, "int"),
+        ("samples", "8", "int"),
+        ("samples", None, "int"),
+        ("temperature", True, "float"),
+        ("temperature", "1", "float"),
+        ("splits", "ab", "tuple[str, ...]"),
+        ("pass_at", 1, "tuple[int, ...]"),
+        ("splits", {"a": 1}, "tuple[str, ...]"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_the_type_it_should_have(key, value, expected):
+    message = mistake(EvaluationConfig, {**EVALUATION, key: value}, "x.")
+    assert message == f"x.{key} = {value!r}: expected {expected}"
+
+
+def test_entries_of_a_list_are_checked_one_by_one():
+    message = mistake(EvaluationConfig, {**EVALUATION, "pass_at": [1, 2.5]})
+    assert message == "pass_at[1] = 2.5: expected int"
+
+
+@pytest.mark.parametrize("betas", [[0.9], [0.9, 0.99, 0.999], [0.9, "x"], 0.9])
+def test_betas_are_two_numbers(betas):
+    data = expand()["base"]["supervised"]
+    assert mistake(SupervisedConfig, {**data, "betas": betas}).startswith("betas")
+
+
+def test_a_choice_is_named_with_what_can_be_chosen():
+    message = mistake(ComputeConfig, {**COMPUTE, "dtype": "float16"})
+    assert message == "dtype = 'float16': expected one of 'float32', 'bfloat16'"
+
+
+def test_errors_inside_nested_configs_give_the_whole_path():
+    data = expand()["runs/sspo-s0"]
+    message = mistake(RunConfig, {**data, "train": {**data["train"], "steps": "3"}})
+    assert message == "train.steps = '3': expected int"
+    assert mistake(RunConfig, {**data, "train": 3}) == "train = 3: expected TrainConfig"
+
+
+def test_a_run_whose_updates_cannot_share_its_prompts_is_refused():
+    data = expand()["runs/sspo-s0"]
+    message = mistake(RunConfig, {**data, "rollout": {**data["rollout"], "prompts_per_step": 6}})
+    for fragment in ("sspo", "prompts_per_step = 6", "updates_per_rollout = 4"):
+        assert fragment in message
+
+
+# JSON files
+
+
+def test_from_json_names_the_file_once_and_the_key(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(COMPUTE))
+    assert from_json(ComputeConfig, path) == ComputeConfig("cpu", "float32", 1)
+    path.write_text(json.dumps({**COMPUTE, "threads": "1"}))
+    with pytest.raises(ConfigError) as caught:
+        from_json(ComputeConfig, path)
+    assert str(caught.value) == f"{path}: threads = '1': expected int"
+
+
+@pytest.mark.parametrize("content", [None, "", '{"a": 1', "[1]", "3", b"\xff\xfe"])
+@pytest.mark.parametrize("load", [load_json, lambda path: from_json(ModelConfig, path)])
+def test_a_file_that_is_no_json_object_is_one_line_that_names_it_once(tmp_path, content, load):
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.count(str(path)) == 1
+    assert "\n" not in message
