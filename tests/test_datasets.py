@@ -87,6 +87,12 @@ def test_a_blank_answer_is_refused_because_a_bare_mark_would_earn_it(tmp_path):
     assert refusal(read_problems, path).startswith(f"{path}:1: field 'answer'")
 
 
+def test_an_id_used_twice_is_refused(tmp_path):
+    path = tmp_path / "x.jsonl"
+    write_jsonl(path, [GOOD, {**GOOD, "prompt": "another"}])
+    assert refusal(read_problems, path).startswith(f"{path}:2: id ")
+
+
 # Overlap
 
 

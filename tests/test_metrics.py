@@ -200,7 +200,9 @@ def test_rewind_to_nothing_drops_everything(log):
     assert read(log) == read(log, "rollouts") == []
 
 
-@pytest.mark.parametrize("torn", ['{"step": 2, "val', "{", "", '{"value": 3}\n', "\0\0\0\n"])
+@pytest.mark.parametrize(
+    "torn", ['{"step": 2, "val', "{", "", '{"value": 3}\n', "\0\0\0\n", '{"st\n{"step": 3}\n']
+)
 def test_rewind_drops_a_torn_line_and_what_follows(log, torn):
     log.write("metrics", records(0, 1))
     with open(log.folder / "metrics.jsonl", "a") as file:

@@ -110,7 +110,7 @@ def test_git_state_names_the_commit_and_whether_files_changed(files):
 
 def test_provenance_holds_input_hashes_extras_and_environment(files):
     record = provenance(reversed(files), seed=3)
-    assert record["inputs"] == {str(path): sha256_file(path) for path in sorted(files)}
+    assert list(record["inputs"].items()) == [(str(p), sha256_file(p)) for p in sorted(files)]
     assert record["seed"] == 3
     assert {"commit", "dirty", "versions", "hardware"} < record.keys()
     json.dumps(record, allow_nan=False)
@@ -185,6 +185,7 @@ def project(tmp_path):
         ("from pack import *\n", {"pack/__init__.py"}),
         ("from pack import middle\n", {"pack/__init__.py", "pack/leaf.py", "pack/middle.py"}),
         ("import single\n", {"single.py", "pack/__init__.py", "pack/leaf.py"}),
+        ("import pack.sub\n", {"pack/__init__.py", "pack/sub/__init__.py", "pack/leaf.py"}),
         (
             "import pack.sub.deep\n",
             {"pack/__init__.py", "pack/sub/__init__.py", "pack/sub/deep.py", "pack/leaf.py"},

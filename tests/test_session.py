@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import ComputeConfig, ConfigError, RolloutConfig, ValidationConfig
+from sspo.config import ComputeConfig, ConfigError, SamplingConfig, ValidationConfig
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.session import Progress, check_lengths, make_validation
 
@@ -27,8 +27,8 @@ def test_a_prompt_longer_than_the_context_names_file_and_problem(model, tokenize
 
 def test_validation_repeats_itself_and_uses_the_first_problems_only(model, tokenizer):
     engine = TorchEngine(model, tokenizer, shares_policy=True)
-    rollout = RolloutConfig("torch", 4, 4, 1.0, 8, 64)
-    make = [make_validation(p, engine, tokenizer, ValidationConfig(1, 2), rollout, 0)
+    sampling = SamplingConfig(temperature=1.0, max_response_tokens=8, max_batch=64)
+    make = [make_validation(p, engine, tokenizer, ValidationConfig(1, 2), sampling, 0)
             for p in (PROBLEMS, PROBLEMS[:1])]  # fmt: skip
     assert make[0]() == make[0]() == make[1]()
     assert set(make[0]()) == {"greedy", "pass@1"}

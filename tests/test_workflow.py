@@ -164,6 +164,14 @@ def test_editing_one_loss_parameter_reruns_only_the_runs_that_use_it(workspace):
     assert len(plots(planned)) == 11
 
 
+def test_editing_the_group_size_retrains_every_method_but_not_the_base_model(workspace):
+    workspace.edit(rollout__group_size=4)
+    planned = workspace.planned()
+    assert {f"train:{method}-s{seed}" for method in ("grpo", "sspo") for seed in (0, 1)} <= planned
+    assert "pretrain" not in planned
+    assert "evaluate:base" not in planned
+
+
 def test_editing_plotting_retrains_nothing(workspace):
     workspace.append("src/sspo/plotting.py", "\n# edited\n")
     planned = workspace.planned()

@@ -89,24 +89,33 @@ class AdvantageConfig:
 
 
 @dataclass(frozen=True)
-class RolloutConfig:
-    """How responses are sampled.
+class SamplingConfig:
+    """How a response is sampled, in rollouts and in validation alike.
 
     Attributes:
-        engine: "torch" (reference) or "vllm".
-        prompts_per_step: prompts of one rollout.
-        group_size: responses per prompt.
         temperature: sampling temperature; scoring uses the same.
         max_response_tokens: cap on a response, its end token included.
         max_batch: responses sampled at once (torch engine).
     """
 
-    engine: Literal["torch", "vllm"]
-    prompts_per_step: int
-    group_size: int
     temperature: float
     max_response_tokens: int
     max_batch: int
+
+
+@dataclass(frozen=True)
+class RolloutConfig(SamplingConfig):
+    """How a step's responses are sampled.
+
+    Attributes:
+        engine: "torch" (reference) or "vllm".
+        prompts_per_step: prompts of one rollout.
+        group_size: responses per prompt.
+    """
+
+    engine: Literal["torch", "vllm"]
+    prompts_per_step: int
+    group_size: int
 
 
 @dataclass(frozen=True)
@@ -203,7 +212,7 @@ class PretrainConfig:
     seed: int
     model: ModelConfig
     supervised: SupervisedConfig
-    rollout: RolloutConfig
+    sampling: SamplingConfig
     validation: ValidationConfig
     compute: ComputeConfig
     characters: str
@@ -221,7 +230,7 @@ class ControlConfig:
     seed: int
     supervised: SupervisedConfig
     updates_per_step: int
-    rollout: RolloutConfig
+    sampling: SamplingConfig
     validation: ValidationConfig
     compute: ComputeConfig
 

@@ -42,13 +42,17 @@ def read_problems(path: str | Path) -> list[Record]:
     """Problems with the string fields ``id``, ``prompt`` and ``answer``.
 
     Raises:
-        ConfigError: as ``read_jsonl``, or a record without one of the fields.
+        ConfigError: as ``read_jsonl``, a record without one of the fields, or an id used twice
+            (seeds are made from ids).
     """
-    records = read_jsonl(path)
+    records, seen = read_jsonl(path), set()
     for number, record in enumerate(records, start=1):
         for key in ("id", "prompt", "answer"):
             if not isinstance(record.get(key), str) or not record[key].strip():
                 raise ConfigError(f"{path}:{number}: field {key!r} must be a non-empty string")
+        if record["id"] in seen:
+            raise ConfigError(f"{path}:{number}: id {record['id']!r} occurs twice; make ids unique")
+        seen.add(record["id"])
     return records
 
 

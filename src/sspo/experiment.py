@@ -5,6 +5,7 @@ A config holds only what its rule depends on, so that editing a value reruns exa
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from sspo.config import (
     ModelConfig,
     PretrainConfig,
     RunConfig,
+    SamplingConfig,
     from_dict,
 )
 from sspo.losses import check_objective
@@ -155,10 +157,15 @@ def _control_run(config: JsonDict, seed: int) -> JsonDict:
         "seed": seed,
         "supervised": supervised,
         "updates_per_step": updates,
-        "rollout": config["rollout"],
+        "sampling": _sampling(config),
         "validation": config["validation"],
         "compute": config["compute"],
     }
+
+
+def _sampling(config: JsonDict) -> JsonDict:
+    """What validation and evaluation need of the rollout section; the rest concerns RL alone."""
+    return {f.name: config["rollout"][f.name] for f in dataclasses.fields(SamplingConfig)}
 
 
 def _data_config(config: JsonDict) -> JsonDict:
@@ -181,7 +188,7 @@ def _base_config(config: JsonDict) -> JsonDict:
         "seed": config["pretrain"]["seed"],
         "model": config["model"],
         "supervised": config["pretrain"]["supervised"],
-        "rollout": config["rollout"],
+        "sampling": _sampling(config),
         "validation": config["validation"],
         "compute": {**config["compute"], "threads": config["pretrain"]["threads"]},
         "characters": TASKS[config["task"]["name"]].characters,
@@ -207,7 +214,7 @@ def _evaluation_config(config: JsonDict) -> JsonDict:
     for split in parsed.splits:
         if split not in config["task"]["splits"]:
             raise ConfigError(f"evaluation.splits: no split {split!r} in task.splits; add it there")
-    return {"evaluation": evaluation, "rollout": config["rollout"], "compute": config["compute"]}
+    return {"evaluation": evaluation, "sampling": _sampling(config), "compute": config["compute"]}
 
 
 def _check_lengths(config: JsonDict) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +122,9 @@ def _keep_until(path: Path, step: int) -> None:
         except (json.JSONDecodeError, KeyError):
             break
         kept.append(line + "\n")
-    path.write_text("".join(kept), encoding="utf-8")
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _quantiles(values: Tensor, at: tuple[float, ...]) -> list[float]:

@@ -100,6 +100,8 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
             f"{folder}: checkpoint lacks {sorted(report['missing_keys'])[0]}; delete the folder and "
             "run its rule again"
         )
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        raise ConfigError(f"{folder}: its output layer has a bias, which scoring does not support")
     return model.to(device)
 
 

@@ -12,7 +12,7 @@ from sspo.config import (
     ConfigError,
     ControlConfig,
     PretrainConfig,
-    RolloutConfig,
+    SamplingConfig,
     ValidationConfig,
 )
 from sspo.datasets import Record, write_jsonl
@@ -54,7 +54,7 @@ def make_validation(
     engine: RolloutEngine,
     tokenizer,
     validation: ValidationConfig,
-    rollout: RolloutConfig,
+    sampling: SamplingConfig,
     seed: int,
 ) -> Callable[[], Metrics]:
     """A function that measures greedy and sampled pass@1 on the first validation problems.
@@ -70,8 +70,8 @@ def make_validation(
             tokenizer,
             exact_reward,
             samples=validation.samples,
-            temperature=rollout.temperature,
-            max_tokens=rollout.max_response_tokens,
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_response_tokens,
             seed=seed,
         )
         summary = summarize(records, pass_at=(1,))
@@ -88,6 +88,8 @@ def run_supervised(
     config: PretrainConfig | ControlConfig,
     run: str,
     output: Path,
+    *,
+    validation_file: Path,
     updates_per_step: int = 1,
 ) -> None:
     """Train on worked solutions, then save ``model/`` and ``metrics.jsonl`` under ``output``.
@@ -100,13 +102,14 @@ def run_supervised(
         config: the warm-up or the control.
         run: name for the progress file.
         output: folder of the run.
+        validation_file: where ``validation`` was read, for error messages.
         updates_per_step: divides the update count in the records, to share an axis with RL steps.
     """
-    limit = config.rollout.max_response_tokens
-    check_lengths(validation, tokenizer, model, limit, output)
-    engine = TorchEngine(model, tokenizer, max_batch=config.rollout.max_batch, shares_policy=True)
+    limit = config.sampling.max_response_tokens
+    check_lengths(validation, tokenizer, model, limit, validation_file)
+    engine = TorchEngine(model, tokenizer, max_batch=config.sampling.max_batch, shares_policy=True)
     validate = make_validation(
-        validation, engine, tokenizer, config.validation, config.rollout, config.seed
+        validation, engine, tokenizer, config.validation, config.sampling, config.seed
     )
     progress = Progress(output / "progress.json", run, config.supervised.steps // updates_per_step)
     metrics: list[Metrics] = [{"step": 0, **validate()}]

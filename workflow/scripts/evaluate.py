@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import ComputeConfig, EvaluationConfig, RolloutConfig, from_dict, load_json
+from sspo.config import ComputeConfig, EvaluationConfig, SamplingConfig, from_dict, load_json
 from sspo.datasets import read_problems
 from sspo.evaluation import evaluate_problems, summarize
 from sspo.files import write_json
@@ -26,17 +26,17 @@ def main() -> None:
     )
     config = load_json(paths.config)
     settings = from_dict(EvaluationConfig, config["evaluation"])
-    rollout = from_dict(RolloutConfig, config["rollout"])
+    sampling = from_dict(SamplingConfig, config["sampling"])
     compute = from_dict(ComputeConfig, config["compute"])
     set_up_torch(compute)
     tokenizer = load_tokenizer(paths.model)
     model = load_model(paths.model, compute.dtype, compute.device)
-    engine = TorchEngine(model, tokenizer, max_batch=rollout.max_batch)
+    engine = TorchEngine(model, tokenizer, max_batch=sampling.max_batch)
     results, lines, inputs = {}, [], [paths.config, paths.model / "model.safetensors"]
     for split in settings.splits:
         file = paths.data / f"{split}.jsonl"
         problems = read_problems(file)
-        check_lengths(problems, tokenizer, model, rollout.max_response_tokens, file)
+        check_lengths(problems, tokenizer, model, sampling.max_response_tokens, file)
         records = evaluate_problems(
             problems,
             engine,
@@ -44,7 +44,7 @@ def main() -> None:
             exact_reward,
             samples=settings.samples,
             temperature=settings.temperature,
-            max_tokens=rollout.max_response_tokens,
+            max_tokens=sampling.max_response_tokens,
             seed=settings.seed,
         )
         results[split] = summarize(records, settings.pass_at)

@@ -21,7 +21,16 @@ def main() -> None:
     records, validation = read_problems(paths.warmup), read_problems(paths.validation)
     tokenizer = character_tokenizer(config.characters)
     model = build_model(config.model, len(tokenizer), config.seed).to(config.compute.device)
-    run_supervised(model, tokenizer, records, validation, config, "base", paths.output)
+    run_supervised(
+        model,
+        tokenizer,
+        records,
+        validation,
+        config,
+        "base",
+        paths.output,
+        validation_file=paths.validation,
+    )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def main() -> None:
         config,
         config.run,
         paths.output,
+        validation_file=paths.validation,
         updates_per_step=config.updates_per_step,
     )
 
