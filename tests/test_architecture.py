@@ -42,7 +42,9 @@ def test_imports_point_one_way(module, may_know):
     assert closure(module) - {"__init__"} <= allowed
 
 
-@pytest.mark.parametrize("module", ["trainer", "evaluation", "losses", "policy", "supervised"])
+@pytest.mark.parametrize(
+    "module", ["trainer", "update", "evaluation", "losses", "policy", "supervised"]
+)
 def test_the_core_knows_neither_plots_nor_provenance_nor_the_session(module):
     forbidden = {"plotting", "curves", "tables", "statistics", "provenance", "session", "cli"}
     assert not closure(module) & forbidden

@@ -24,15 +24,8 @@ from sspo.rewards import Reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
 from sspo.tokenizer import character_tokenizer
-from sspo.trainer import (
-    Actors,
-    TrainingError,
-    accumulate_gradient,
-    collect_rollout,
-    score_rollout,
-    split_rollout,
-    train,
-)
+from sspo.trainer import collect_rollout, train
+from sspo.update import Actors, Scorer, TrainingError, accumulate_gradient, split_rollout
 
 PARAMS = {
     "grpo": {"clip_low": 0.2, "clip_high": 0.2},
@@ -123,9 +116,8 @@ def gradient_of(config, actors):
     """The gradient of the first minibatch, the loss's value and its statistics."""
     rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
     minibatches = split_rollout(config, rollout, actors.policy.device)
-    score_rollout(config, actors, minibatches, measure_kl=True)
     stats = UpdateStats()
-    loss = accumulate_gradient(config, actors.policy, minibatches[0], stats)
+    loss = accumulate_gradient(config, Scorer(config, actors, True), minibatches[0], stats)
     return torch.cat([p.grad.flatten() for p in actors.policy.parameters()]), loss, stats.summary()
 
 

@@ -12,7 +12,8 @@ from sspo.provenance import fingerprint, import_closure
 from sspo.rewards import exact_reward
 from sspo.rollout import make_engine
 from sspo.session import Progress, check_lengths, make_validation
-from sspo.trainer import Actors, train
+from sspo.trainer import train
+from sspo.update import Actors
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Sampling with plain PyTorch: a key-value cache, one batch, finished rows dropped as it goes."""
+"""Sampling with plain PyTorch: prompts read once, a cache written in place, finished rows dropped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from sspo.rollout.decoder import Decoder
 from sspo.rollout.engine import Completion, Sampling, check_request
 
 
@@ -69,23 +70,24 @@ class TorchEngine:
         lengths = torch.full((size,), horizon, device=device)
         uniforms = _uniforms(seeds, horizon, device)
 
-        decoder = _Decoder(self.model, prompts)
+        decoder = Decoder(self.model, prompts, horizon)
         rows = torch.arange(size, device=device)  # (A,) rows of the batch that the decoder holds
         for t in range(horizon):
             u = uniforms[rows, t] if sampling.temperature > 0.0 else None
             token, logprob = _choose(decoder.logits, sampling.temperature, u)
             tokens[rows, t], logprobs[rows, t] = token, logprob
-            running = lengths[rows] > t
-            ended = running & (token == eos)
-            lengths[rows[ended]] = t + 1
-            running &= ~ended
+            running = token != eos
             alive = int(running.sum())
+            if alive < len(rows):
+                lengths[rows[~running]] = t + 1
+                # The last running rows fill the places of the finished ones.
+                source = alive + running[alive:].nonzero().squeeze(1)
+                target = (~running[:alive]).nonzero().squeeze(1)
+                rows[target], token[target] = rows[source], token[source]
+                rows, token = rows[:alive], token[:alive]
+                decoder.keep(alive, source, target)
             if alive == 0 or t + 1 == horizon:
                 break
-            # Dropping rows copies the cache, so finished ones wait until an eighth of the batch has.
-            if alive <= 0.875 * len(rows):
-                rows, token = rows[running], token[running]
-                decoder.keep(running)
             decoder.step(token)
         return self._collect(tokens, logprobs, lengths)
 
@@ -109,46 +111,6 @@ def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-class _Decoder:
-    """Next-token logits of a shrinking batch of left-padded sequences."""
-
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> None:
-        self.model = model
-        device = model.device
-        longest = max(map(len, prompts))
-        ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-        self.mask = torch.zeros(len(prompts), longest, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-            self.mask[row, longest - len(prompt) :] = 1
-        self.mask = self.mask.to(device)
-        self.positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
-        self.cache = DynamicCache(config=model.config)
-        self._forward(ids.to(device))
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows ((A,) bool) only."""
-        self.cache.batch_select_indices(rows)
-        self.mask, self.positions = self.mask[rows], self.positions[rows]
-
-    def step(self, tokens: Tensor) -> None:
-        """Append one token (A,) to each sequence."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
-        self.positions = self.positions[:, -1:] + 1
-        self._forward(tokens.unsqueeze(1))
-
-    def _forward(self, ids: Tensor) -> None:
-        output = self.model(
-            ids,
-            attention_mask=self.mask,
-            position_ids=self.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self.logits = output.logits[:, -1].float()  # (A, V)
 
 
 def _uniforms(seeds: Sequence[int], horizon: int, device: torch.device) -> Tensor:

@@ -1,0 +1,264 @@
+"""From a rollout to new weights: old log-probabilities, minibatches, gradients, optimizer steps.
+
+Work that cannot change a result is not done: the first update of a rollout finds the policy as it was
+at rollout time, so its forward pass also gives its old log-probabilities; and responses of groups
+with equal rewards, whose advantage is zero, keep their place in every mean but are not
+differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sspo.config import RunConfig
+from sspo.datasets import Record, micro_batches
+from sspo.losses import LOSSES, k3_divergence, token_coefficients
+from sspo.metrics import Metrics, UpdateStats
+from sspo.optim import apply_update, learning_rate_at
+from sspo.policy import ScoreBatch, score
+from sspo.rewards import Reward
+from sspo.rollout import Completion, RolloutEngine
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message names run, step and what was found."""
+
+
+@dataclass(frozen=True)
+class Actors:
+    """The moving parts of a run.
+
+    Attributes:
+        policy: the model in training.
+        reference: the frozen initial policy for the KL, or None when no KL is asked for.
+        engine: samples from the policy.
+        tokenizer: the policy's.
+        reward: (gold answer, completion) -> Reward.
+        validate: measures held-out accuracy of the engine's current policy.
+    """
+
+    policy: PreTrainedModel
+    reference: PreTrainedModel | None
+    engine: RolloutEngine
+    tokenizer: object
+    reward: Callable[[str, Completion], Reward]
+    validate: Callable[[], Metrics]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Responses to P prompts, G each, flattened prompt by prompt to N = P G rows."""
+
+    problems: list[Record]
+    prompts: list[list[int]]
+    completions: list[Completion]
+    rewards: list[Reward]
+    advantages: Tensor
+    degenerate: float
+
+
+@dataclass
+class MicroBatch:
+    """Rows that go through the model together.
+
+    Attributes:
+        batch: B responses of up to T tokens.
+        advantages: (B,).
+        engine_logprobs: (B, T) log-probabilities as the engine sampled.
+        differentiate: False when no row can contribute to the gradient.
+        old_logprobs: (B, T) under the policy at rollout time, once scored.
+        reference_logprobs: (B, T) under the reference, when a KL is asked for.
+    """
+
+    batch: ScoreBatch
+    advantages: Tensor
+    engine_logprobs: Tensor
+    differentiate: bool
+    old_logprobs: Tensor | None = None
+    reference_logprobs: Tensor | None = None
+
+
+class Scorer:
+    """Log-probabilities under the policy at rollout time, and what they say of the whole rollout."""
+
+    def __init__(self, config: RunConfig, actors: Actors, measure_kl: bool) -> None:
+        self.policy = actors.policy
+        self.reference = actors.reference if measure_kl else None
+        self.options = {
+            "temperature": config.rollout.temperature,
+            "chunk_tokens": config.train.chunk_tokens,
+        }
+        self.tokens = self.entropy = self.kl = self.gap = 0.0
+
+    def score(self, micro: MicroBatch) -> Tensor:
+        """Log-probabilities (B, T) under the current policy, with gradient where one can matter.
+
+        The first call for a micro-batch must come before the rollout's first optimizer step: it
+        records the old log-probabilities.
+        """
+        with torch.set_grad_enabled(micro.differentiate and torch.is_grad_enabled()):
+            logprobs, entropy = score(self.policy, micro.batch, **self.options)
+        if micro.old_logprobs is None:
+            micro.old_logprobs = logprobs.detach()
+            self._observe(micro, entropy)
+        return logprobs
+
+    @torch.no_grad()
+    def _observe(self, micro: MicroBatch, entropy: Tensor) -> None:
+        mask = micro.batch.mask
+        self.tokens += mask.sum().item()
+        self.entropy += (entropy * mask).sum().item()
+        gap = ((micro.old_logprobs - micro.engine_logprobs) * mask).abs().max().item()
+        self.gap = max(self.gap, gap)
+        if self.reference is not None:
+            micro.reference_logprobs, _ = score(self.reference, micro.batch, **self.options)
+            divergence = k3_divergence(micro.old_logprobs, micro.reference_logprobs)
+            self.kl += (divergence * mask).sum().item()
+
+    def summary(self) -> Metrics:
+        """Entropy and KL (nats per token) of the policy at rollout time, engine gap (nats)."""
+        record: Metrics = {
+            "entropy": self.entropy / self.tokens,
+            "engine_logprob_gap": self.gap,
+        }
+        if self.reference is not None:
+            record["kl"] = self.kl / self.tokens
+        return record
+
+
+def update_policy(
+    config: RunConfig,
+    actors: Actors,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    step: int,
+) -> Metrics:
+    """The rollout's ``updates_per_rollout`` optimizer steps, each on its own prompts.
+
+    Raises:
+        TrainingError: non-finite loss or gradient norm.
+    """
+    settings = config.train
+    minibatches = split_rollout(config, rollout, actors.policy.device)
+    measure_kl = actors.reference is not None and (
+        settings.kl_coefficient > 0.0 or step % settings.kl_every == 0
+    )
+    scorer = Scorer(config, actors, measure_kl)
+    with torch.no_grad():
+        for micro in (m for minibatch in minibatches[1:] for m in minibatch):
+            scorer.score(micro)
+    stats, norms, losses = UpdateStats(), [], []
+    for index, minibatch in enumerate(minibatches):
+        losses.append(accumulate_gradient(config, scorer, minibatch, stats))
+        rate = learning_rate_at(
+            (step - 1) * len(minibatches) + index,
+            settings.learning_rate,
+            settings.warmup_updates,
+            0,
+        )
+        norms.append(apply_update(actors.policy, optimizer, rate, settings.max_grad_norm))
+        if not torch.isfinite(torch.tensor([losses[-1], norms[-1]])).all():
+            raise TrainingError(
+                f"{config.run}: step {step}, update {index + 1}: loss {losses[-1]}, gradient norm "
+                f"{norms[-1]}; lower train.learning_rate or look at rollouts.jsonl of this step"
+            )
+    record = scorer.summary()
+    record["loss"] = sum(losses) / len(losses)
+    record["grad_norm"] = sum(norms) / len(norms)
+    record["grad_norm_max"] = max(norms)
+    record["learning_rate"] = rate
+    return record | stats.summary()
+
+
+def split_rollout(
+    config: RunConfig, rollout: Rollout, device: torch.device
+) -> list[list[MicroBatch]]:
+    """Equal minibatches of whole prompt groups, each in micro-batches of similar length.
+
+    Rows with zero advantage get micro-batches of their own that need no backward pass, unless a KL
+    term pulls on them.
+    """
+    total = len(rollout.completions)
+    size = total // config.train.updates_per_rollout
+    lengths = [
+        len(p) + len(c.token_ids) for p, c in zip(rollout.prompts, rollout.completions, strict=True)
+    ]
+    teaches = (rollout.advantages != 0.0).tolist()
+    if config.train.kl_coefficient > 0.0:
+        teaches = [True] * total
+    minibatches = []
+    for first in range(0, total, size):
+        minibatch = []
+        for differentiate in (True, False):
+            rows = [i for i in range(first, first + size) if teaches[i] == differentiate]
+            for group in micro_batches([lengths[i] for i in rows], config.train.micro_batch):
+                chosen = [rows[i] for i in group]
+                minibatch.append(_micro_batch(rollout, chosen, differentiate, device))
+        minibatches.append(minibatch)
+    return minibatches
+
+
+def accumulate_gradient(
+    config: RunConfig, scorer: Scorer, minibatch: Sequence[MicroBatch], stats: UpdateStats
+) -> float:
+    """Add the gradient of the minibatch's loss to the policy; returns that loss.
+
+    A micro-batch weighs as many sequences (or tokens, for token-mean objectives) as it holds, so
+    that the sum is the loss of the whole minibatch.
+    """
+    objective = LOSSES[config.objective.name]
+    counts = [_units(micro, objective.unit) for micro in minibatch]
+    rows = sum(len(micro.advantages) for micro in minibatch)
+    total = 0.0
+    for micro, count in zip(minibatch, counts, strict=True):
+        mask, weight = micro.batch.mask, count / sum(counts)
+        logprobs = scorer.score(micro)
+        inputs = (micro.old_logprobs, micro.advantages, mask)
+        loss, loss_stats = objective(logprobs, *inputs, **config.objective.params)
+        total += loss.item() * weight
+        if micro.differentiate:
+            (grad,) = torch.autograd.grad(loss * weight, logprobs)
+        else:
+            grad = torch.zeros_like(logprobs)
+        coefficients = token_coefficients(grad * rows, micro.advantages, mask)
+        stats.add(loss_stats, coefficients, micro.advantages, mask)
+        if config.train.kl_coefficient > 0.0:
+            penalty = config.train.kl_coefficient * _sequence_kl(logprobs, micro) / rows
+            grad = grad + torch.autograd.grad(penalty, logprobs)[0]
+            total += penalty.item()
+        if micro.differentiate:
+            logprobs.backward(grad)
+    for parameter in scorer.policy.parameters():
+        if (
+            parameter.grad is None
+        ):  # nothing to learn from: a zero gradient, so that Adam's state moves on
+            parameter.grad = torch.zeros_like(parameter)
+    return total
+
+
+def _sequence_kl(logprobs: Tensor, micro: MicroBatch) -> Tensor:
+    """Sum over responses of the mean k3 divergence per token (GRPO's KL term)."""
+    mask = micro.batch.mask
+    divergence = k3_divergence(logprobs, micro.reference_logprobs) * mask
+    return (divergence.sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)).sum()
+
+
+def _units(micro: MicroBatch, unit: str) -> float:
+    return micro.batch.mask.sum().item() if unit == "token" else float(len(micro.advantages))
+
+
+def _micro_batch(
+    rollout: Rollout, rows: list[int], differentiate: bool, device: torch.device
+) -> MicroBatch:
+    completions = [rollout.completions[i] for i in rows]
+    batch = ScoreBatch.collate(
+        [rollout.prompts[i] for i in rows], [c.token_ids for c in completions], device
+    )
+    scores = [torch.tensor(c.logprobs) for c in completions]
+    padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True).to(device)
+    return MicroBatch(batch, rollout.advantages[rows].to(device), padded, differentiate)
