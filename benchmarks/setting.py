@@ -1,0 +1,57 @@
+"""What every benchmark shares: the default pipeline's model, prompts and run config."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from sspo.config import RunConfig, from_json
+from sspo.datasets import Record, read_problems
+
+RUN = "grpo-s0"
+MODELS = {"start": "base/model", "end": f"runs/{RUN}/model"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Results of a finished default pipeline, and the policy to measure with.
+
+    Attributes:
+        results: the pipeline's results folder.
+        policy: "start" (the base model) or "end" (after RL, when many groups teach nothing).
+    """
+
+    results: Path
+    policy: str = "start"
+
+    @property
+    def model(self) -> Path:
+        return self.results / MODELS[self.policy]
+
+    @property
+    def config(self) -> RunConfig:
+        return from_json(RunConfig, self.results / "runs" / RUN / "config.json")
+
+    @property
+    def problems(self) -> list[Record]:
+        return read_problems(self.results / "data/train.jsonl")
+
+    def prompts(self, tokenizer, count: int, group_size: int) -> list[list[int]]:
+        """``count`` token lists, groups of equal ones, as in a rollout."""
+        texts = [str(p["prompt"]) for p in self.problems[: count // group_size]]
+        return [ids for ids in tokenizer(texts)["input_ids"] for _ in range(group_size)]
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, and the smallest and largest value."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def write(folder: Path, name: str, rows: list[dict[str, object]]) -> None:
+    """Keep rows in ``{name}.json`` and show them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    for row in rows:
+        print(json.dumps(row), flush=True)

@@ -1,0 +1,43 @@
+"""One process of the comparison with TRL: the native trainer's rollouts and updates, timed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from setting import Setting
+
+from sspo.cli import set_up_torch
+from sspo.config import ComputeConfig
+from sspo.datasets import batches
+from sspo.optim import make_optimizer
+from sspo.policy import load_model, load_tokenizer
+from sspo.rewards import exact_reward
+from sspo.rollout.torch_engine import TorchEngine
+from sspo.trainer import collect_rollout
+from sspo.update import Actors, update_policy
+
+
+def main(setting: Setting, threads: int, rollouts: int) -> None:
+    config, problems = setting.config, setting.problems
+    set_up_torch(ComputeConfig(device="cpu", dtype="float32", threads=threads))
+    policy, tokenizer = load_model(setting.model), load_tokenizer(setting.model)
+    engine = TorchEngine(policy, tokenizer, shares_policy=True)
+    actors = Actors(policy, None, engine, tokenizer, exact_reward, dict)
+    train = config.train
+    optimizer = make_optimizer(policy, train.learning_rate, train.betas, train.weight_decay)
+    order = batches(len(problems), config.rollout.prompts_per_step, config.seed)
+    seconds, tokens = [], []
+    for step in range(1, rollouts + 1):
+        began = time.perf_counter()
+        rollout = collect_rollout(config, actors, [problems[i] for i in next(order)], step)
+        update_policy(config, actors, optimizer, rollout, step)
+        seconds.append(time.perf_counter() - began)
+        tokens.append(sum(len(c.token_ids) for c in rollout.completions))
+    print(json.dumps({"seconds": seconds, "tokens": tokens}))
+
+
+if __name__ == "__main__":
+    main(Setting(Path(sys.argv[1]), sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
