@@ -15,9 +15,11 @@ from sspo.tasks import (
     TraceStyle,
     crosses_ten,
     make_chain,
+    make_count,
     make_splits,
     parse_chain,
     solve_chain,
+    solve_count,
 )
 
 PERFECT = TraceStyle(careful_author=0.2, careful_step=0.4, slip=0.0, noise=0.0)
@@ -295,3 +297,83 @@ def test_written_totals_are_never_negative_however_wrong():
     rng = random.Random(0)
     for problem in problems(300):
         assert "=-" not in solve_chain(problem["prompt"], rng, style)
+
+
+# count
+
+
+def count_problems(count: int, letters: int = 12) -> list[dict]:
+    rng = random.Random(3)
+    return [make_count(rng, letters) for _ in range(count)]
+
+
+def solve_counts(style: TraceStyle, problems: list[dict]) -> list[str]:
+    rng = random.Random(4)
+    return [solve_count(p["prompt"], rng, style) for p in problems]
+
+
+@pytest.mark.parametrize("letters", [1, 7, 16])
+def test_a_count_problem_asks_how_often_a_letter_occurs(letters):
+    for problem in count_problems(200, letters):
+        text, wanted = re.fullmatch(r"([abc]+)\?([abc])=", problem["prompt"]).groups()
+        assert len(text) == problem["operations"] == letters
+        assert int(problem["answer"]) == sum(letter == wanted for letter in text)
+        assert len(problem["prompt"]) == TASKS["count"].prompt_tokens(letters)
+
+
+def test_careful_counting_writes_every_letter_with_the_count_so_far():
+    problems = count_problems(200)
+    for problem, solution in zip(
+        problems, solve_counts(TraceStyle(1.0, 0.0, 1.0, 0.0), problems), strict=True
+    ):
+        text, wanted = problem["prompt"][:-3], problem["prompt"][-2]
+        steps = [f"{text[i]}{text[: i + 1].count(wanted)}" for i in range(len(text))]
+        assert solution == "".join(steps) + f"#{problem['answer']}"
+
+
+def test_plain_counting_numbers_the_matches():
+    for problem, solution in zip(
+        count_problems(200),
+        solve_counts(TraceStyle(0.0, 0.0, 0.0, 0.0), count_problems(200)),
+        strict=True,
+    ):
+        wanted, total = problem["prompt"][-2], int(problem["answer"])
+        assert solution == "".join(f"{wanted}{i + 1}" for i in range(total)) + f"#{total}"
+
+
+def test_slips_of_plain_counting_overlook_all_but_the_first_match_of_a_run():
+    problems = count_problems(300)
+    for problem, solution in zip(
+        problems, solve_counts(TraceStyle(0.0, 0.0, 1.0, 0.0), problems), strict=True
+    ):
+        text, wanted = problem["prompt"][:-3], problem["prompt"][-2]
+        assert solution.split("#")[1] == str(len(re.findall(f"{wanted}+", text)))
+
+
+def test_share_of_slips_of_counting_is_the_style_s():
+    problems = [{"prompt": "aa?a=", "answer": "2"}] * 4000
+    solutions = solve_counts(TraceStyle(0.0, 0.0, 0.3, 0.0), problems)
+    assert_share([solution == "a1#1" for solution in solutions], 0.3)
+    careful = solve_counts(TraceStyle(0.5, 0.0, 0.3, 0.0), problems)
+    assert_share([solution == "a1#1" for solution in careful], 0.15)
+
+
+def test_share_of_careful_steps_and_noise_of_counting_are_the_style_s():
+    problems = [{"prompt": "b?a=", "answer": "0"}] * 4000
+    steps = solve_counts(TraceStyle(0.0, 0.25, 0.0, 0.0), problems)
+    assert_share([solution == "b0#0" for solution in steps], 0.25)
+    noisy = solve_counts(TraceStyle(1.0, 0.0, 0.0, 0.2), problems)
+    assert_share([solution == "b1#1" for solution in noisy], 0.1)  # downwards stops at zero
+
+
+@pytest.mark.parametrize("prompt", ["", "?a=", "abd?a=", "ab?d=", "ab?a", "aba="])
+def test_solve_count_refuses_what_is_not_a_count_problem(prompt):
+    with pytest.raises(ValueError, match="not a count problem"):
+        solve_count(prompt, random.Random(0), TraceStyle(0.0, 0.0, 0.0, 0.0))
+
+
+def test_count_uses_its_own_characters_only():
+    spec = {"train": SplitSpec(50, 5, 9), "warmup": SplitSpec(200, 5, 9)}
+    splits = make_splits("count", spec, TraceStyle(0.2, 0.2, 0.5, 0.1), 0)
+    text = "".join(r["prompt"] + r.get("solution", "") for rs in splits.values() for r in rs)
+    assert set(text) <= set(TASKS["count"].characters)

@@ -12,6 +12,13 @@ total, and ends with ``#`` and the answer: ``+8=15-3=12+9=21#21``. An operation 
 A model that imitates these solutions prefers the plain way and slips, so its most likely answer is
 wrong; it also knows the careful way. Reinforcement learning has to discover, from the final
 reward alone, where taking more steps pays.
+
+``count``: how often a letter occurs in a text, ``abacbbc?b=``. A response ends with ``#`` and the answer,
+and can get there in two ways:
+
+- plain, ``b1b2b3#3``: only the matches, numbered; in the warm-up solutions a match right after
+  another one is often overlooked (``b1b2#2``);
+- careful, ``a0b1a1c1b2b3c3#3``: every letter of the text with the count so far.
 """
 
 from __future__ import annotations
@@ -24,6 +31,7 @@ from dataclasses import dataclass
 Record = dict[str, object]
 
 CHARACTERS = "0123456789+-=:#"
+COUNT_CHARACTERS = "0123456789abc?=#"
 
 
 @dataclass(frozen=True)
@@ -31,9 +39,9 @@ class TraceStyle:
     """How the imperfect authors of the warm-up solutions write (probabilities).
 
     Attributes:
-        careful_author: every operation of the solution is written the careful way.
-        careful_step: otherwise, a single operation is.
-        slip: a plain operation that crosses a ten goes wrong.
+        careful_author: every step of the solution is written the careful way.
+        careful_step: otherwise, a single step is.
+        slip: a plain step goes wrong where it can (a crossed ten, a second match in a row).
         noise: any written result is off by one.
     """
 
@@ -45,7 +53,7 @@ class TraceStyle:
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """Size of a split and the range of operations per problem, both ends included."""
+    """Size of a split and the range of operations (or letters) per problem, both ends included."""
 
     size: int
     min_operations: int
@@ -97,12 +105,49 @@ def crosses_ten(total: int, sign: str, operand: int) -> bool:
     return units + operand >= 10 if sign == "+" else units < operand
 
 
+def make_count(rng: random.Random, operations: int) -> Record:
+    """One ``count`` problem over a text of that many letters, with its exact answer.
+
+    Returns:
+        ``{"prompt": "abacb?b=", "answer": "2", "operations": 5}``.
+    """
+    text = "".join(rng.choice("abc") for _ in range(operations))
+    letter = rng.choice("abc")
+    prompt, answer = f"{text}?{letter}=", str(text.count(letter))
+    return {"prompt": prompt, "answer": answer, "operations": operations}
+
+
+def solve_count(prompt: str, rng: random.Random, style: TraceStyle) -> str:
+    """A worked solution of ``abacb?b=`` in the given style: ``b1c1b2#2``, right or wrong.
+
+    Raises:
+        ValueError: a prompt that is not a count problem.
+    """
+    if not re.fullmatch(r"[abc]+\?[abc]=", prompt):
+        raise ValueError(f"{prompt!r} is not a count problem such as 'abacb?b='")
+    text, wanted = prompt[:-3], prompt[-2]
+    careful_share = 1.0 if rng.random() < style.careful_author else style.careful_step
+    count, previous, lines = 0, "", []
+    for letter in text:
+        careful = rng.random() < careful_share
+        second_in_a_row = letter == previous == wanted
+        overlooked = second_in_a_row and not careful and rng.random() < style.slip
+        matched = letter == wanted and not overlooked
+        count += matched
+        if rng.random() < style.noise:
+            count = max(0, count + rng.choice((-1, 1)))
+        if careful or matched:
+            lines.append(f"{letter}{count}")
+        previous = letter
+    return "".join(lines) + f"#{count}"
+
+
 @dataclass(frozen=True)
 class Task:
     """An entry of ``TASKS``.
 
     Attributes:
-        make: (generator, operations) -> problem.
+        make: (generator, operations or letters) -> problem.
         solve: (prompt, generator, style) -> worked solution.
         prompt_tokens: operations -> longest prompt in characters, which are tokens here.
         characters: everything that prompts and solutions are written with.
@@ -115,7 +160,8 @@ class Task:
 
 
 TASKS: dict[str, Task] = {
-    "chain": Task(make_chain, solve_chain, lambda operations: 2 + 2 * operations, CHARACTERS)
+    "chain": Task(make_chain, solve_chain, lambda operations: 2 + 2 * operations, CHARACTERS),
+    "count": Task(make_count, solve_count, lambda letters: letters + 3, COUNT_CHARACTERS),
 }
 
 
