@@ -293,6 +293,23 @@ def test_resume_redoes_steps_after_the_last_saved_state(tmp_path):
     assert torch.equal(weights(resumed), weights(whole))
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "rollouts.jsonl"])
+def test_a_run_whose_log_was_damaged_starts_over_rather_than_lose_records(tmp_path, name, caplog):
+    config = run_config(steps=3)
+    whole = run_training(tmp_path / "whole", config)
+    folder = tmp_path / "resumed"
+    run_training(
+        folder, dataclasses.replace(config, train=dataclasses.replace(config.train, steps=2))
+    )
+    lines = (folder / name).read_bytes().splitlines(keepends=True)
+    (folder / name).write_bytes(b"".join([lines[0], b"#", *lines[1:]]))
+    resumed = run_training(folder, config)
+    assert "run log that belongs to" in caplog.text
+    assert torch.equal(weights(resumed), weights(whole))
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_non_finite_gradient_stops_the_run_and_names_run_and_step(tmp_path):
     actors = make_actors()
     poisoned = dataclasses.replace(

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +65,18 @@ class CheckpointStore:
             if other != final:
                 shutil.rmtree(other)
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, JsonDict]:
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        usable: Callable[[JsonDict], bool] = lambda extra: True,
+    ) -> tuple[int, JsonDict]:
         """Load the newest intact state into model and optimizer.
+
+        Args:
+            model: receives the weights.
+            optimizer: receives its state.
+            usable: whether what belongs to a state besides it, by its extra, is intact too.
 
         Returns:
             (step, extra), or (0, {}) when there is nothing to resume. Damaged states and states of
@@ -73,7 +84,9 @@ class CheckpointStore:
         """
         for folder in self._states():
             state = self._read(folder)
-            if state is not None:
+            if state is not None and not usable(state["extra"]):
+                log.warning("the run log that belongs to %s is damaged; skipped", folder)
+            elif state is not None:
                 model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
                 _restore_optimizer(optimizer, load_file(folder / OPTIMIZER))
                 return state["step"], state["extra"]

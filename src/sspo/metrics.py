@@ -6,6 +6,7 @@ Records hold no times: the same config gives the same bytes. Wall-clock progress
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 Metrics = dict[str, object]
+
+LOGS = ("metrics", "rollouts")
 
 
 @dataclass
@@ -85,14 +88,34 @@ class RunLog:
         """``folder`` is where ``metrics.jsonl`` and ``rollouts.jsonl`` grow."""
         self.folder = Path(folder)
 
-    def rewind(self, step: int | None) -> None:
-        """Drop the records after ``step``; all of them for None."""
+    def mark(self) -> Metrics:
+        """What the files hold now, flushed to disk: name -> length in bytes and SHA-256."""
+        mark = {}
+        for name in LOGS:
+            with open(self._path(name), "ab") as file:
+                os.fsync(file.fileno())
+            content = self._path(name).read_bytes()
+            mark[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return mark
+
+    def holds(self, mark: Metrics | None) -> bool:
+        """Whether the files still begin with what they held at the mark."""
+        try:
+            return all(
+                hashlib.sha256(self._until(name, mark)).hexdigest() == mark[name]["sha256"]
+                for name in LOGS
+            )
+        except (OSError, KeyError, TypeError):
+            return False
+
+    def rewind(self, mark: Metrics | None) -> None:
+        """Drop what came after the mark; everything for None."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics", "rollouts"):
-            if step is None:
-                self._path(name).write_text("")
-            else:
-                _keep_until(self._path(name), step)
+        for name in LOGS:
+            kept = self._until(name, mark) if mark else b""
+            partial = self._path(name).with_suffix(".partial")
+            partial.write_bytes(kept)
+            os.replace(partial, self._path(name))
 
     def write(self, name: str, records: Iterable[Metrics]) -> None:
         """Append records to ``{name}.jsonl``."""
@@ -106,25 +129,11 @@ class RunLog:
         rollouts = gzip.compress(self._path("rollouts").read_bytes(), mtime=0)
         (output / "rollouts.jsonl.gz").write_bytes(rollouts)
 
+    def _until(self, name: str, mark: Metrics) -> bytes:
+        return self._path(name).read_bytes()[: mark[name]["bytes"]]
+
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.jsonl"
-
-
-def _keep_until(path: Path, step: int) -> None:
-    """Keep complete records up to ``step``; a line torn by a crash is dropped with the rest."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] > step:
-                break
-        except (json.JSONDecodeError, KeyError):
-            break
-        kept.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _quantiles(values: Tensor, at: tuple[float, ...]) -> list[float]:

@@ -110,8 +110,10 @@ def train(
     optimizer = make_optimizer(
         actors.policy, settings.learning_rate, settings.betas, settings.weight_decay
     )
-    start, extra = store.restore(actors.policy, optimizer)
-    log.rewind(start or None)
+    start, extra = store.restore(
+        actors.policy, optimizer, usable=lambda extra: log.holds(extra.get("log"))
+    )
+    log.rewind(extra.get("log"))
     sampled_tokens = int(extra.get("sampled_tokens", 0))
     order = batches(len(problems), config.rollout.prompts_per_step, config.seed)
     for _ in range(start):
@@ -131,7 +133,8 @@ def train(
         log.write("metrics", [record])
         log.write("rollouts", _kept_rollouts(rollout, step, settings.keep_rollouts))
         if step % settings.checkpoint_every == 0 or step == settings.steps:
-            store.save(step, actors.policy, optimizer, {"sampled_tokens": sampled_tokens})
+            extra = {"sampled_tokens": sampled_tokens, "log": log.mark()}
+            store.save(step, actors.policy, optimizer, extra)
         progress(step, record, time.perf_counter() - began)
 
 
