@@ -33,6 +33,7 @@ def closure(name):
         ("rollout/engine", {"rollout/engine", "rollout/__init__"}),
         ("datasets", {"datasets", "config"}),
         ("checkpoint", {"checkpoint", "config"}),
+        ("locks", {"locks", "config"}),
         ("policy", {"policy", "config"}),
     ],
 )

@@ -62,6 +62,7 @@ class Workspace:
 
     def __init__(self, folder, fake):
         self.folder, self.path = folder, os.environ["PATH"]
+        folder.mkdir(exist_ok=True)
         for name in ("workflow", "src", "profiles", "docs"):
             if (ROOT / name).exists():
                 shutil.copytree(
@@ -97,15 +98,23 @@ class Workspace:
         with open(self.folder / file, "a") as opened:
             opened.write(text)
 
-    def snakemake(self, *arguments):
-        environment = {
+    def environment(self):
+        return {
             **os.environ,
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{BIN}{os.pathsep}{self.path}",
             "PYTHONPATH": str(self.folder / "src"),
         }
-        command = [BIN / "snakemake", "--configfile", "tiny.yaml", *arguments]
+
+    def command(self, *arguments):
+        return [BIN / "snakemake", "--configfile", "tiny.yaml", *arguments]
+
+    def snakemake(self, *arguments):
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
         )
 
     def run(self, *arguments):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sspo.config import ComputeConfig, ConfigError
+from sspo.locks import follow_pipeline
 
 EXPECTED_ERRORS = (ConfigError, ValueError, OSError, RuntimeError)
 
@@ -27,7 +28,11 @@ def parse_paths(description: str, **arguments: str) -> argparse.Namespace:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's main function; an expected error becomes one line and exit code 1."""
+    """Run a script's main function; an expected error becomes one line and exit code 1.
+
+    The script ends with the pipeline that started it, so that none writes on behind a new one.
+    """
+    follow_pipeline()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         main()

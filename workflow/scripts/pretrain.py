@@ -3,6 +3,7 @@
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import PretrainConfig, from_json
 from sspo.datasets import read_problems
+from sspo.locks import hold_folder
 from sspo.policy import build_model
 from sspo.session import run_supervised
 from sspo.tokenizer import character_tokenizer
@@ -16,6 +17,7 @@ def main() -> None:
         validation="validation problems",
         output="folder for model/ and metrics.jsonl",
     )
+    hold_folder(paths.output)
     config = from_json(PretrainConfig, paths.config)
     set_up_torch(config.compute)
     records, validation = read_problems(paths.warmup), read_problems(paths.validation)

@@ -6,6 +6,7 @@ from sspo.checkpoint import CheckpointStore
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import RunConfig, from_json
 from sspo.datasets import read_problems
+from sspo.locks import hold_folder
 from sspo.metrics import RunLog
 from sspo.policy import load_model, load_tokenizer, save_model
 from sspo.provenance import fingerprint, import_closure
@@ -24,6 +25,7 @@ def main() -> None:
         validation="validation problems",
         output="folder for model/, metrics.jsonl and rollouts.jsonl.gz",
     )
+    hold_folder(paths.output)
     config = from_json(RunConfig, paths.config)
     set_up_torch(config.compute)
     problems, validation = read_problems(paths.problems), read_problems(paths.validation)
