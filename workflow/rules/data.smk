@@ -25,6 +25,7 @@ rule prepare_data:
     output:
         expand(f"{RESULTS}/data/{{split}}.jsonl", split=SPLITS),
         summary=f"{RESULTS}/data/summary.json",
+        provenance=f"{RESULTS}/data/provenance.json",
     log:
         f"{RESULTS}/logs/prepare_data.log",
     benchmark:

@@ -5,6 +5,7 @@ from sspo.config import PretrainConfig, from_json
 from sspo.datasets import read_problems
 from sspo.locks import hold_folder
 from sspo.policy import build_model
+from sspo.provenance import write_record
 from sspo.session import run_supervised
 from sspo.tokenizer import character_tokenizer
 
@@ -32,6 +33,13 @@ def main() -> None:
         "base",
         paths.output,
         validation_file=paths.validation,
+    )
+    write_record(
+        paths.output / "provenance.json",
+        __file__,
+        inputs=[paths.config, paths.warmup, paths.validation],
+        outputs=[*(paths.output / "model").iterdir(), paths.output / "metrics.jsonl"],
+        seeds=[config.seed],
     )
 
 

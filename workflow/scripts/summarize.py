@@ -13,8 +13,7 @@ from sspo.cli import run
 from sspo.config import load_json
 from sspo.datasets import read_jsonl
 from sspo.evaluation import problem_scores
-from sspo.files import write_json
-from sspo.provenance import provenance
+from sspo.provenance import write_record
 from sspo.statistics import mean_interval, proportion_interval
 
 SHARES = ("greedy", "pass@", "maj@", "truncated")
@@ -42,7 +41,14 @@ def main() -> None:
     inputs = [evaluation, arguments.results / "base" / "completions.jsonl.gz"]
     for folder in folders.values():
         inputs += [folder / f for f in ("config.json", "metrics.jsonl", "completions.jsonl.gz")]
-    write_json(arguments.output / "provenance.json", provenance(inputs, runs=list(folders)))
+    write_record(
+        arguments.output / "provenance.json",
+        __file__,
+        inputs=inputs,
+        outputs=[arguments.output / name for name in ("metrics.csv", "evaluations.csv")],
+        seeds={config["seed"] for config in configs.values()},
+        runs=list(folders),
+    )
 
 
 def tag(config: dict, row: dict) -> dict:

@@ -9,7 +9,7 @@ from sspo.datasets import read_problems
 from sspo.locks import hold_folder
 from sspo.metrics import RunLog
 from sspo.policy import load_model, load_tokenizer, save_model
-from sspo.provenance import fingerprint, import_closure
+from sspo.provenance import fingerprint, import_closure, write_record
 from sspo.rewards import exact_reward
 from sspo.rollout import make_engine
 from sspo.session import Progress, check_lengths, make_validation
@@ -65,6 +65,14 @@ def main() -> None:
     train(config, actors, problems, store, log, progress)
     save_model(policy, tokenizer, paths.output / "model")
     log.publish(paths.output)
+    results = [paths.output / name for name in ("metrics.jsonl", "rollouts.jsonl.gz")]
+    write_record(
+        paths.output / "provenance.json",
+        __file__,
+        inputs=[paths.config, *paths.base.iterdir(), paths.problems, paths.validation],
+        outputs=[*(paths.output / "model").iterdir(), *results],
+        seeds=[config.seed],
+    )
     store.clear()
     engine.close()
 

@@ -5,6 +5,7 @@ from sspo.config import ControlConfig, from_json
 from sspo.datasets import read_problems
 from sspo.locks import hold_folder
 from sspo.policy import load_model, load_tokenizer
+from sspo.provenance import write_record
 from sspo.session import run_supervised
 
 
@@ -33,6 +34,13 @@ def main() -> None:
         paths.output,
         validation_file=paths.validation,
         updates_per_step=config.updates_per_step,
+    )
+    write_record(
+        paths.output / "provenance.json",
+        __file__,
+        inputs=[paths.config, *paths.base.iterdir(), paths.warmup, paths.validation],
+        outputs=[*(paths.output / "model").iterdir(), paths.output / "metrics.jsonl"],
+        seeds=[config.seed],
     )
 
 
