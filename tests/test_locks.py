@@ -98,6 +98,13 @@ def test_a_killed_pipeline_leaves_the_folder_free_and_its_scripts_end(pipeline, 
     assert [p.name for p in tmp_path.glob("alive-*")] == [f"alive-{os.getpid()}"]
 
 
+def test_a_script_ends_also_when_nobody_reads_its_errors(pipeline, tmp_path):
+    pipeline.stderr.close()
+    pipeline.send_signal(signal.SIGKILL)
+    pipeline.wait()
+    PipelineLock(tmp_path).start(patience=10.0)
+
+
 def test_claiming_twice_in_one_process_is_one_claim(tmp_path):
     lock = PipelineLock(tmp_path)
     assert lock.claim()

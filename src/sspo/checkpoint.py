@@ -42,7 +42,12 @@ class CheckpointStore:
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, extra: JsonDict
     ) -> None:
-        """Save the state after ``step`` and remove all others."""
+        """Save the state after ``step`` and remove all others.
+
+        Raises:
+            ValueError: a weight is not finite; nothing is saved.
+        """
+        refuse_non_finite(model, f"step {step}")
         final = self.folder / f"step-{step:06d}"
         partial = final.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -116,6 +121,17 @@ class CheckpointStore:
             log.warning("%s belongs to another config, data or code; skipped", folder)
             return None
         return state
+
+
+def refuse_non_finite(model: nn.Module, when: str) -> None:
+    """Keep weights that are NaN or infinite from being saved as a result.
+
+    Raises:
+        ValueError: names the first such weight.
+    """
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"{when}: weight {name} is not finite; lower the learning rate")
 
 
 def _unique_tensors(model: nn.Module) -> dict[str, torch.Tensor]:

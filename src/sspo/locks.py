@@ -125,10 +125,25 @@ def hold_folder(folder: str | Path) -> None:
     _HELD.append(file)
 
 
+def is_held(folder: str | Path) -> bool:
+    """Whether a process is writing a run's folder right now."""
+    path = Path(folder, ".lock")
+    if not path.exists():
+        return False
+    file = _try_lock(path, fcntl.LOCK_SH)
+    if file is not None:
+        file.close()
+    return file is None
+
+
 def _leave() -> None:
-    sys.stderr.write("error: the pipeline that started this script is gone; stopped\n")
-    sys.stderr.flush()
-    os._exit(1)
+    """End the process at once, also when nobody reads its errors any more."""
+    try:
+        os.write(
+            sys.stderr.fileno(), b"error: the pipeline that started this script is gone; stopped\n"
+        )
+    finally:
+        os._exit(1)
 
 
 def _try_lock(path: Path, kind: int) -> TextIO | None:

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sspo.files import write_bytes
+
 Metrics = dict[str, object]
 
 LOGS = ("metrics", "rollouts")
@@ -110,12 +112,8 @@ class RunLog:
 
     def rewind(self, mark: Metrics | None) -> None:
         """Drop what came after the mark; everything for None."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         for name in LOGS:
-            kept = self._until(name, mark) if mark else b""
-            partial = self._path(name).with_suffix(".partial")
-            partial.write_bytes(kept)
-            os.replace(partial, self._path(name))
+            write_bytes(self._path(name), self._until(name, mark) if mark else b"")
 
     def write(self, name: str, records: Iterable[Metrics]) -> None:
         """Append records to ``{name}.jsonl``."""
@@ -124,10 +122,10 @@ class RunLog:
 
     def publish(self, output: Path) -> None:
         """Copy the finished logs to ``metrics.jsonl`` and ``rollouts.jsonl.gz`` under ``output``."""
-        (output / "metrics.jsonl").write_bytes(self._path("metrics").read_bytes())
+        write_bytes(output / "metrics.jsonl", self._path("metrics").read_bytes())
         # Without a time stamp, so that one config gives one file.
         rollouts = gzip.compress(self._path("rollouts").read_bytes(), mtime=0)
-        (output / "rollouts.jsonl.gz").write_bytes(rollouts)
+        write_bytes(output / "rollouts.jsonl.gz", rollouts)
 
     def _until(self, name: str, mark: Metrics) -> bytes:
         return self._path(name).read_bytes()[: mark[name]["bytes"]]

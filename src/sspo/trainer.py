@@ -23,16 +23,13 @@ from sspo.advantages import degenerate_groups, group_advantages
 from sspo.checkpoint import CheckpointStore
 from sspo.config import RunConfig
 from sspo.datasets import Record, batches, micro_batches
+from sspo.failures import PoisonedUpdateError, TrainingError
 from sspo.losses import LOSSES, check_objective, k3_divergence, token_coefficients
 from sspo.metrics import Metrics, RunLog, UpdateStats
-from sspo.optim import apply_update, learning_rate_at, make_optimizer
+from sspo.optim import NonFiniteError, apply_update, learning_rate_at, make_optimizer
 from sspo.policy import ScoreBatch, score
 from sspo.rewards import Reward
 from sspo.rollout import Completion, RolloutEngine, Sampling, sample_seed
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message names run, step and what was found."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,17 @@ class Rollout:
 
 @dataclass
 class MicroBatch:
-    """Rows that go through the model together; ``old_logprobs`` (B, T) from the rollout policy."""
+    """Rows that go through the model together; ``old_logprobs`` (B, T) from the rollout policy.
+
+    ``rows`` are their places in the rollout.
+    """
 
     batch: ScoreBatch
     advantages: Tensor
     engine_logprobs: Tensor
     old_logprobs: Tensor | None = None
     reference_logprobs: Tensor | None = None
+    rows: Sequence[int] = ()
 
 
 def train(
@@ -103,7 +104,7 @@ def train(
 
     Raises:
         ValueError: objective or parameters that cannot run.
-        TrainingError: non-finite loss or gradient.
+        PoisonedUpdateError: non-finite loss or gradient.
     """
     check_objective(config.objective.name, config.objective.params)
     settings = config.train
@@ -195,7 +196,7 @@ def update_policy(
     """The rollout's ``updates_per_rollout`` optimizer steps, each on its own prompts.
 
     Raises:
-        TrainingError: non-finite loss or gradient norm.
+        PoisonedUpdateError: non-finite loss or gradient norm.
     """
     settings = config.train
     minibatches = split_rollout(config, rollout, actors.policy.device)
@@ -212,12 +213,12 @@ def update_policy(
             settings.warmup_updates,
             0,
         )
-        norms.append(apply_update(actors.policy, optimizer, rate, settings.max_grad_norm))
-        if not torch.isfinite(torch.tensor([losses[-1], norms[-1]])).all():
-            raise TrainingError(
-                f"{config.run}: step {step}, update {index + 1}: loss {losses[-1]}, gradient norm "
-                f"{norms[-1]}; lower train.learning_rate or look at rollouts.jsonl of this step"
-            )
+        limits = (rate, settings.max_grad_norm)
+        try:
+            norms.append(apply_update(actors.policy, optimizer, *limits, losses[-1]))
+        except NonFiniteError as error:
+            at = (config.run, step, index + 1)
+            raise PoisonedUpdateError(*at, minibatch, rollout, str(error)) from None
     record["loss"] = sum(losses) / len(losses)
     record["grad_norm"] = sum(norms) / len(norms)
     record["grad_norm_max"] = max(norms)
@@ -319,7 +320,8 @@ def _micro_batch(
     )
     scores = [torch.tensor(rollout.completions[i].logprobs) for i in rows]
     padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True)
-    return MicroBatch(batch, rollout.advantages[rows].to(device), padded.to(device))
+    advantages = rollout.advantages[rows].to(device)
+    return MicroBatch(batch, advantages, padded.to(device), rows=rows)
 
 
 def _validate(actors: Actors) -> Metrics:

@@ -7,7 +7,7 @@ from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import ComputeConfig, EvaluationConfig, SamplingConfig, from_dict, load_json
 from sspo.datasets import read_problems
 from sspo.evaluation import evaluate_problems, summarize
-from sspo.files import write_json
+from sspo.files import write_bytes, write_json
 from sspo.policy import load_model, load_tokenizer
 from sspo.provenance import write_record
 from sspo.rewards import exact_reward
@@ -52,7 +52,7 @@ def main() -> None:
         print(split, json.dumps(results[split]), flush=True)
     text = "".join(f"{line}\n" for line in lines)
     summary, completions = (paths.output / n for n in ("eval.json", "completions.jsonl.gz"))
-    completions.write_bytes(gzip.compress(text.encode(), mtime=0))
+    write_bytes(completions, gzip.compress(text.encode(), mtime=0))
     write_json(summary, {"splits": results})
     write_record(
         paths.output / "eval.provenance.json",

@@ -1,8 +1,6 @@
 """Tidy tables over all runs: metrics.csv (a row per run and step) and evaluations.csv (long)."""
 
 import argparse
-import gzip
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -63,10 +61,9 @@ def read_metrics(folder: Path) -> list[dict]:
 def evaluate(folder: Path, pass_at: list[int]) -> list[dict]:
     """Mean and 95 % interval over problems of every score, split by split."""
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
-    with gzip.open(folder / "completions.jsonl.gz", "rt", encoding="utf-8") as file:
-        for record in map(json.loads, file):
-            for metric, score in problem_scores(record, pass_at).items():
-                scores[record["split"], metric].append(score)
+    for record in read_jsonl(folder / "completions.jsonl.gz"):
+        for metric, score in problem_scores(record, pass_at).items():
+            scores[record["split"], metric].append(score)
     rows = []
     for (split, metric), values in scores.items():
         if metric.startswith(SHARES):
