@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import gzip
-import html
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from sspo.experiment import check_config, expand_config
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
-SCRIPT = "<script>document.title='pwned'</script>"
+SCRIPT = "</script><script>window.label_ran = 1</script>"
+COMPLETION = "</script><script>window.completion_ran = 1</script>"
 COMMANDS = [
     "; touch pwned",
     "$(touch pwned)",
@@ -114,9 +115,9 @@ def finished(tmp_path_factory):
     workspace.edit(methods__sspo__label=" ".join([*COMMANDS, *PATHS, SCRIPT, "{input} {{x}} %s"]))
     workspace.run("--cores", "2")
     for path in workspace.folder.rglob("*.jsonl.gz"):
-        path.write_bytes(gzip.compress(SCRIPT.encode()))
+        path.write_bytes(gzip.compress(COMPLETION.encode()))
     for path in workspace.folder.rglob("metrics.jsonl"):
-        path.write_text(SCRIPT)
+        path.write_text(COMPLETION)
     return workspace
 
 
@@ -154,8 +155,9 @@ def test_the_html_report_holds_no_completion_and_no_label_as_markup(finished):
     finished.run("--cores", "1", "--report", "results/report.html")
     report = (finished.folder / "results/report.html").read_text(encoding="utf-8")
     assert len(report) > 100_000
+    assert "window.label_ran" in report  # as the text of a parameter
     assert SCRIPT not in report
-    assert "document.title" not in html.unescape(report)
+    assert "completion_ran" not in report
 
 
 # The code
@@ -221,4 +223,26 @@ def test_the_search_for_dangers_leaves_the_rest_alone(line):
 def test_rules_quote_what_comes_from_the_configuration(path):
     text = path.read_text(encoding="utf-8")
     assert not {"run:", "script:"} & {line.strip() for line in text.splitlines()}
-    assert "{params.config:q}" in text or "json.dumps" not in text
+    assert "{params.config:q}" in text or "_json(CONFIGS" not in text
+
+
+# Known vulnerabilities
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "message"),
+    [
+        ("echo 'No known vulnerabilities found' >&2", 0, "No known vulnerabilities found"),
+        ("echo 'Found 1 known vulnerability in 1 package' >&2; exit 1", 2, "Found 1 known"),
+        ("echo 'requests.exceptions.ProxyError: refused' >&2; exit 1", 2, "nothing was checked"),
+    ],
+    ids=["none", "some", "no network"],
+)
+def test_an_audit_without_an_answer_is_no_clean_audit(tmp_path, program, code, message):
+    audit = tmp_path / "pip-audit"
+    audit.write_text(f"#!/bin/sh\n{program}\n")
+    audit.chmod(0o755)
+    command = ["make", "-C", str(ROOT), "audit", f"AUDIT={audit}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code  # make's own, 2 for every failure
+    assert message in done.stdout + done.stderr

@@ -74,6 +74,11 @@ def one_of(values):
     return "|".join(values) or "(?!)"
 
 
+def inert_json(data):
+    """JSON text without characters of markup: the HTML report copies parameters into its own script."""
+    return json.dumps(data).replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
 def code(script):
     """The files a script's results depend on: itself and every project module it imports."""
     return import_closure(f"workflow/scripts/{script}.py")

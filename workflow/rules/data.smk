@@ -12,7 +12,7 @@ rule write_config:
     conda:
         ENVIRONMENT
     params:
-        config=lambda wildcards: json.dumps(CONFIGS[wildcards.place]),
+        config=lambda wildcards: inert_json(CONFIGS[wildcards.place]),
     shell:
         "python workflow/scripts/write_config.py {params.config:q} {output} > {log} 2>&1"
 
