@@ -34,6 +34,9 @@ def closure(name):
         ("datasets", {"datasets", "config", "files"}),
         ("checkpoint", {"checkpoint", "config"}),
         ("locks", {"locks", "config"}),
+        ("files", {"files"}),
+        ("provenance", {"provenance", "files"}),
+        ("verification", {"verification", "provenance", "files"}),
         ("policy", {"policy", "config"}),
     ],
 )
@@ -46,6 +49,7 @@ def test_imports_point_one_way(module, may_know):
 @pytest.mark.parametrize("module", ["trainer", "evaluation", "losses", "policy", "supervised"])
 def test_the_core_knows_neither_plots_nor_provenance_nor_the_session(module):
     forbidden = {"plotting", "curves", "tables", "statistics", "provenance", "session", "cli"}
+    forbidden |= {"locks", "replay", "verification"}
     assert not closure(module) & forbidden
 
 
