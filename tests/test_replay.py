@@ -11,6 +11,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_trainer import (
     LOSSES,
     PROBLEMS,
@@ -196,8 +197,6 @@ def test_weights_that_stopped_being_finite_are_not_saved(tmp_path):
     with pytest.raises((PoisonedUpdateError, ValueError)):
         run_training(tmp_path, config, actors)
     for saved in tmp_path.glob("step-*"):
-        from safetensors.torch import load_file
-
         tensors = load_file(saved / "weights.safetensors")
         assert all(torch.isfinite(t).all() for t in tensors.values())
 
