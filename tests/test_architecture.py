@@ -28,11 +28,15 @@ def closure(name):
         ("losses", {"losses", "gates"}),
         ("config", {"config"}),
         ("tasks", {"tasks"}),
-        ("metrics", {"metrics"}),
+        ("metrics", {"metrics", "files"}),
         ("statistics", {"statistics"}),
         ("rollout/engine", {"rollout/engine", "rollout/__init__"}),
-        ("datasets", {"datasets", "config"}),
+        ("datasets", {"datasets", "config", "files"}),
         ("checkpoint", {"checkpoint", "config"}),
+        ("locks", {"locks", "config"}),
+        ("files", {"files"}),
+        ("provenance", {"provenance", "files"}),
+        ("verification", {"verification", "provenance", "files"}),
         ("policy", {"policy", "config"}),
     ],
 )
@@ -47,6 +51,7 @@ def test_imports_point_one_way(module, may_know):
 )
 def test_the_core_knows_neither_plots_nor_provenance_nor_the_session(module):
     forbidden = {"plotting", "curves", "tables", "statistics", "provenance", "session", "cli"}
+    forbidden |= {"locks", "replay", "verification"}
     assert not closure(module) & forbidden
 
 

@@ -149,6 +149,24 @@ def test_clear_removes_everything_and_may_be_called_twice(store, two_states):
     assert not store.folder.exists()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_never_saved(store, two_states, bad):
+    model, optimizer = make()
+    with torch.no_grad():
+        model[2].weight[1, 3] = bad
+    with pytest.raises(ValueError, match=r"step 60: weight 2\.weight is not finite"):
+        store.save(60, model, optimizer, {})
+    assert names(store) == ["step-000020", "step-000040"]
+
+
+def test_a_state_whose_company_is_not_usable_is_skipped(store, two_states, caplog):
+    model, optimizer = make(seed=1)
+    step, extra = store.restore(model, optimizer, usable=lambda extra: extra["tokens"] == 20)
+    assert (step, extra) == (20, {"tokens": 20})
+    assert_same(model, two_states[0])
+    assert "run log that belongs to" in caplog.text
+
+
 # Which state
 
 

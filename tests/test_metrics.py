@@ -177,10 +177,14 @@ def test_records_are_appended_in_order(log):
     assert read(log, "rollouts") == []
 
 
-def test_rewind_keeps_records_up_to_the_step_in_both_files(log):
-    log.write("metrics", records(0, 1, 2, 3, 4))
-    log.write("rollouts", records(1, 1, 2, 2, 3, 3))
-    log.rewind(2)
+def test_rewind_keeps_what_the_mark_saw_in_both_files(log):
+    log.write("metrics", records(0, 1, 2))
+    log.write("rollouts", records(1, 1, 2, 2))
+    mark = json.loads(json.dumps(log.mark()))
+    log.write("metrics", records(3, 4))
+    log.write("rollouts", records(3, 3))
+    assert log.holds(mark)
+    log.rewind(mark)
     assert read(log) == records(0, 1, 2)
     assert read(log, "rollouts") == records(1, 1, 2, 2)
     log.write("metrics", records(3))
@@ -190,7 +194,7 @@ def test_rewind_keeps_records_up_to_the_step_in_both_files(log):
 def test_rewind_to_the_end_changes_no_byte(log):
     log.write("metrics", records(0, 1, 2))
     before = (log.folder / "metrics.jsonl").read_bytes()
-    log.rewind(2)
+    log.rewind(log.mark())
     assert (log.folder / "metrics.jsonl").read_bytes() == before
 
 
@@ -200,22 +204,41 @@ def test_rewind_to_nothing_drops_everything(log):
     assert read(log) == read(log, "rollouts") == []
 
 
-@pytest.mark.parametrize(
-    "torn", ['{"step": 2, "val', "{", "", '{"value": 3}\n', "\0\0\0\n", '{"st\n{"step": 3}\n']
-)
-def test_rewind_drops_a_torn_line_and_what_follows(log, torn):
+@pytest.mark.parametrize("torn", ['{"step": 2, "val', "{", '{"value": 3}\n', "\0\0\0\n"])
+def test_rewind_drops_a_torn_line_after_the_mark(log, torn):
     log.write("metrics", records(0, 1))
+    mark = log.mark()
     with open(log.folder / "metrics.jsonl", "a") as file:
         file.write(torn)
-    log.rewind(7)
+    assert log.holds(mark)
+    log.rewind(mark)
     assert read(log) == records(0, 1)
-    log.write("metrics", records(2))
-    assert read(log) == records(0, 1, 2)
+
+
+@pytest.mark.parametrize("name", ["metrics", "rollouts"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_a_log_damaged_before_the_mark_does_not_hold_it(log, name, damage):
+    for each in ("metrics", "rollouts"):
+        log.write(each, records(0, 1))
+    mark = log.mark()
+    path = log.folder / f"{name}.jsonl"
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(content if damage == "flip" else path.read_bytes()[:-1])
+    assert not log.holds(mark)
+
+
+@pytest.mark.parametrize("mark", [None, {}, {"metrics": {"bytes": 0}}])
+def test_a_mark_that_says_nothing_is_not_held(log, mark):
+    assert not log.holds(mark)
 
 
 def test_rewind_of_a_folder_without_logs_makes_an_empty_run(tmp_path):
     log = RunLog(tmp_path / "new" / "run")
-    log.rewind(3)
+    log.rewind(None)
     log.write("metrics", records(4))
     assert read(log) == records(4)
 

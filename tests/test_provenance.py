@@ -248,13 +248,13 @@ def test_data_that_is_not_json_leaves_the_old_file(tmp_path):
 def test_a_crash_in_the_middle_of_writing_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     write_json(path, {"old": 1})
-    write_text = Path.write_text
+    whole = Path.write_bytes
 
-    def tear(self, text, **kwargs):
-        write_text(self, text[: len(text) // 2], **kwargs)
+    def tear(self, content):
+        whole(self, content[: len(content) // 2])
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_text", tear)
+    monkeypatch.setattr(Path, "write_bytes", tear)
     with pytest.raises(OSError, match="disk full"):
         write_json(path, {"new": list(range(1000))})
     monkeypatch.undo()

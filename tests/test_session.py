@@ -9,6 +9,7 @@ import pytest
 
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import ComputeConfig, ConfigError, SamplingConfig, ValidationConfig
+from sspo.locks import hold_folder
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.session import Progress, check_lengths, make_validation
 
@@ -45,12 +46,13 @@ def test_progress_estimates_the_time_left_from_recent_steps(tmp_path, capsys):
 
 
 def test_status_tells_done_running_and_waiting_runs_apart(tmp_path):
-    for name in ("done", "running", "waiting", "torn"):
+    for name in ("done", "running", "stopped", "waiting", "torn"):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
-    for name in ("done", "running"):
+    for name in ("done", "running", "stopped"):
         Progress(tmp_path / "runs" / name / "progress.json", name, 4)(2, {"reward": 0.5}, 1.0)
+    hold_folder(tmp_path / "runs" / "running")
     (tmp_path / "runs" / "torn" / "progress.json").write_text('{"run": ')
     (tmp_path / "runs" / "done" / "model").mkdir()
     for file in ("model/model.safetensors", "metrics.jsonl"):
@@ -58,8 +60,9 @@ def test_status_tells_done_running_and_waiting_runs_apart(tmp_path):
     command = [sys.executable, ROOT / "workflow/scripts/status.py", "--results", tmp_path]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     states = {line.split()[0]: line.split()[-1] for line in table.splitlines()[1:-1]}
-    assert states == {"done": "done", "running": "running", "torn": "waiting", "waiting": "waiting"}
-    assert table.splitlines()[-1] == "1 of 4 done"
+    expected = {name: name for name in ("done", "running", "stopped", "waiting")}
+    assert states == {**expected, "torn": "waiting"}
+    assert table.splitlines()[-1] == "1 of 5 done"
 
 
 def test_an_expected_error_is_one_line_and_exit_code_1():

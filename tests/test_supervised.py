@@ -13,7 +13,7 @@ from torch import nn
 
 from sspo.config import SupervisedConfig
 from sspo.datasets import batches
-from sspo.optim import apply_update, learning_rate_at, make_optimizer
+from sspo.optim import NonFiniteError, apply_update, learning_rate_at, make_optimizer
 from sspo.supervised import encode_solutions, train_supervised
 from sspo.tasks import SplitSpec, TraceStyle, make_splits
 
@@ -53,7 +53,7 @@ def gradients(model, examples, config, monkeypatch) -> list[torch.Tensor]:
     """The gradient of every update of a model whose weights are held fixed."""
     seen = []
 
-    def keep(trained, optimizer, rate, max_norm):
+    def keep(trained, optimizer, rate, max_norm, loss):
         seen.append(torch.cat([p.grad.flatten() for p in trained.parameters()]))
         optimizer.zero_grad(set_to_none=True)
         return 0.0
@@ -266,3 +266,15 @@ def test_apply_update_returns_the_norm_before_clipping_and_steps_with_the_clippe
             parameter.detach(), old - 0.5 * scale * grad, rtol=1e-5, atol=1e-5
         )
         assert parameter.grad is None
+
+
+def test_a_loss_that_is_not_finite_stops_training_at_its_step_and_changes_no_weight(
+    model, examples
+):
+    with torch.no_grad():
+        model.base_model.norm.weight[0] = math.inf
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(NonFiniteError, match=r"supervised training, step 1: loss nan"):
+        train(model, examples, settings())
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name

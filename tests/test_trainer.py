@@ -17,6 +17,7 @@ from sspo.config import (
     TrainConfig,
     ValidationConfig,
 )
+from sspo.failures import TrainingError
 from sspo.losses import LOSSES
 from sspo.metrics import RunLog, UpdateStats
 from sspo.optim import make_optimizer
@@ -29,7 +30,6 @@ from sspo.trainer import collect_rollout, train
 from sspo.update import (
     Actors,
     Scorer,
-    TrainingError,
     accumulate_gradient,
     split_rollout,
     update_policy,
@@ -125,7 +125,9 @@ def gradient_of(config, actors):
     rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
     minibatches = split_rollout(config, rollout, actors.policy.device)
     stats = UpdateStats()
-    loss = accumulate_gradient(config, Scorer(config, actors, True), minibatches[0], stats)
+    loss = accumulate_gradient(
+        config, Scorer(config, actors.policy, actors.reference), minibatches[0], stats
+    )
     return torch.cat([p.grad.flatten() for p in actors.policy.parameters()]), loss, stats.summary()
 
 
@@ -378,6 +380,23 @@ def test_resume_redoes_steps_after_the_last_saved_state(tmp_path):
     resumed = run_training(folder, config)
     assert [r["step"] for r in read_metrics(folder)] == [0, 1, 2, 3, 4]
     assert torch.equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "rollouts.jsonl"])
+def test_a_run_whose_log_was_damaged_starts_over_rather_than_lose_records(tmp_path, name, caplog):
+    config = run_config(steps=3)
+    whole = run_training(tmp_path / "whole", config)
+    folder = tmp_path / "resumed"
+    run_training(
+        folder, dataclasses.replace(config, train=dataclasses.replace(config.train, steps=2))
+    )
+    lines = (folder / name).read_bytes().splitlines(keepends=True)
+    (folder / name).write_bytes(b"".join([lines[0], b"#", *lines[1:]]))
+    resumed = run_training(folder, config)
+    assert "run log that belongs to" in caplog.text
+    assert torch.equal(weights(resumed), weights(whole))
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_non_finite_gradient_stops_the_run_and_names_run_and_step(tmp_path):

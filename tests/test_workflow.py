@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sspo.verification import figure_files, result_files, verify
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
@@ -41,13 +43,16 @@ if script == "write_config":
 output = pathlib.Path(arguments[arguments.index("--output") + 1])
 promised = {{
     "prepare_data": ["test.jsonl", "hard.jsonl", "validation.jsonl", "train.jsonl",
-                     "warmup.jsonl", "summary.json"],
-    "pretrain": ["model/model.safetensors", "metrics.jsonl"],
-    "train": ["model/model.safetensors", "metrics.jsonl", "rollouts.jsonl.gz"],
-    "train_control": ["model/model.safetensors", "metrics.jsonl"],
-    "evaluate": ["eval.json", "completions.jsonl.gz"],
+                     "warmup.jsonl", "summary.json", "provenance.json"],
+    "pretrain": ["model/model.safetensors", "metrics.jsonl", "provenance.json"],
+    "train": ["model/model.safetensors", "metrics.jsonl", "rollouts.jsonl.gz",
+              "provenance.json"],
+    "train_control": ["model/model.safetensors", "metrics.jsonl", "provenance.json"],
+    "evaluate": ["eval.json", "completions.jsonl.gz", "eval.provenance.json"],
     "summarize": ["metrics.csv", "evaluations.csv", "provenance.json"],
     "plot": [output.name, output.stem + ".pdf", output.stem + ".json"],
+    "gate_curves": ["gates.csv", "gates.provenance.json"],
+    "settings": ["settings.csv", "settings.provenance.json"],
 }}.get(script, [output.name])
 folder = output.parent if output.suffix else output
 for name in promised:
@@ -62,6 +67,7 @@ class Workspace:
 
     def __init__(self, folder, fake):
         self.folder, self.path = folder, os.environ["PATH"]
+        folder.mkdir(exist_ok=True)
         for name in ("workflow", "src", "profiles", "docs"):
             if (ROOT / name).exists():
                 shutil.copytree(
@@ -97,15 +103,23 @@ class Workspace:
         with open(self.folder / file, "a") as opened:
             opened.write(text)
 
-    def snakemake(self, *arguments):
-        environment = {
+    def environment(self):
+        return {
             **os.environ,
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{BIN}{os.pathsep}{self.path}",
             "PYTHONPATH": str(self.folder / "src"),
         }
-        command = [BIN / "snakemake", "--configfile", "tiny.yaml", *arguments]
+
+    def command(self, *arguments):
+        return [BIN / "snakemake", "--configfile", "tiny.yaml", *arguments]
+
+    def snakemake(self, *arguments):
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
         )
 
     def run(self, *arguments):
@@ -287,6 +301,24 @@ def test_a_new_objective_needs_one_function_one_table_entry_and_one_yaml_entry(r
     assert len(steps) == 3
     assert "reinforce" in (real.folder / "results/summary/evaluations.csv").read_text()
     assert (real.folder / "figures/f3_accuracy.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_verify_finds_one_flipped_byte_in_every_file_of_a_real_experiment(real, monkeypatch):
+    monkeypatch.chdir(real.folder)
+    monkeypatch.setattr("sspo.verification.ROOT", real.folder)
+    intact = verify("results", "figures")
+    assert intact.problems == []
+    assert intact.files > 80
+    for path in map(str, [*result_files(Path("results")), *figure_files(Path("figures"))]):
+        content = Path(path).read_bytes()
+        middle = len(content) // 2
+        flipped = bytes([content[middle] ^ 1])
+        Path(path).write_bytes(content[:middle] + flipped + content[middle + 1 :])
+        found = {problem.path for problem in verify("results", "figures").problems}
+        Path(path).write_bytes(content)
+        assert path in found
+    assert verify("results", "figures").problems == []
 
 
 @pytest.mark.slow

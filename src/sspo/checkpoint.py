@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,12 @@ class CheckpointStore:
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, extra: JsonDict
     ) -> None:
-        """Save the state after ``step`` and remove all others."""
+        """Save the state after ``step`` and remove all others.
+
+        Raises:
+            ValueError: a weight is not finite; nothing is saved.
+        """
+        refuse_non_finite(model, f"step {step}")
         final = self.folder / f"step-{step:06d}"
         partial = final.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -64,8 +70,18 @@ class CheckpointStore:
             if other != final:
                 shutil.rmtree(other)
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, JsonDict]:
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        usable: Callable[[JsonDict], bool] = lambda extra: True,
+    ) -> tuple[int, JsonDict]:
         """Load the newest intact state into model and optimizer.
+
+        Args:
+            model: receives the weights.
+            optimizer: receives its state.
+            usable: whether what belongs to a state besides it, by its extra, is intact too.
 
         Returns:
             (step, extra), or (0, {}) when there is nothing to resume. Damaged states and states of
@@ -73,7 +89,9 @@ class CheckpointStore:
         """
         for folder in self._states():
             state = self._read(folder)
-            if state is not None:
+            if state is not None and not usable(state["extra"]):
+                log.warning("the run log that belongs to %s is damaged; skipped", folder)
+            elif state is not None:
                 model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
                 _restore_optimizer(optimizer, load_file(folder / OPTIMIZER))
                 return state["step"], state["extra"]
@@ -103,6 +121,17 @@ class CheckpointStore:
             log.warning("%s belongs to another config, data or code; skipped", folder)
             return None
         return state
+
+
+def refuse_non_finite(model: nn.Module, when: str) -> None:
+    """Keep weights that are NaN or infinite from being saved as a result.
+
+    Raises:
+        ValueError: names the first such weight.
+    """
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"{when}: weight {name} is not finite; lower the learning rate")
 
 
 def _unique_tensors(model: nn.Module) -> dict[str, torch.Tensor]:

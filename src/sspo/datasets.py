@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sspo.config import ConfigError
+from sspo.files import write_bytes
 
 Record = dict[str, object]
 
 
 def read_jsonl(path: str | Path) -> list[Record]:
-    """All records of a JSONL file.
+    """All records of a JSONL file, which may be compressed (``.gz``).
 
     Raises:
-        ConfigError: missing or empty file, or a line that is not a JSON object (file and line named).
+        ConfigError: missing, empty or torn file, or a line that is not a JSON object (file and line
+            named).
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: file missing; run the rule that makes it")
     records = []
     # Bytes split at \n only: str.splitlines() would also split at separators inside a text.
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    lines = _content(path).removesuffix(b"\n").split(b"\n")
     for number, line in enumerate(lines if lines != [b""] else [], start=1):
         try:
             record = json.loads(line.decode("utf-8"))
@@ -36,6 +40,15 @@ def read_jsonl(path: str | Path) -> list[Record]:
     if not records:
         raise ConfigError(f"{path}: the split is empty; raise its size")
     return records
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"{path}: damaged gzip file ({error}); run its rule again") from None
 
 
 def read_problems(path: str | Path) -> list[Record]:
@@ -57,10 +70,9 @@ def read_problems(path: str | Path) -> list[Record]:
 
 
 def write_jsonl(path: str | Path, records: Iterable[Record]) -> None:
-    """Write records one per line, keys in their own order, UTF-8."""
-    with open(path, "w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    """Write records one per line, keys in their own order, UTF-8, whole or not at all."""
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    write_bytes(path, "".join(lines).encode())
 
 
 def overlap(first: Sequence[Record], second: Sequence[Record]) -> list[str]:

@@ -6,6 +6,7 @@ Records hold no times: the same config gives the same bytes. Wall-clock progress
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sspo.files import write_bytes
+
 Metrics = dict[str, object]
+
+LOGS = ("metrics", "rollouts")
 
 
 @dataclass
@@ -85,14 +90,30 @@ class RunLog:
         """``folder`` is where ``metrics.jsonl`` and ``rollouts.jsonl`` grow."""
         self.folder = Path(folder)
 
-    def rewind(self, step: int | None) -> None:
-        """Drop the records after ``step``; all of them for None."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics", "rollouts"):
-            if step is None:
-                self._path(name).write_text("")
-            else:
-                _keep_until(self._path(name), step)
+    def mark(self) -> Metrics:
+        """What the files hold now, flushed to disk: name -> length in bytes and SHA-256."""
+        mark = {}
+        for name in LOGS:
+            with open(self._path(name), "ab") as file:
+                os.fsync(file.fileno())
+            content = self._path(name).read_bytes()
+            mark[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return mark
+
+    def holds(self, mark: Metrics | None) -> bool:
+        """Whether the files still begin with what they held at the mark."""
+        try:
+            return all(
+                hashlib.sha256(self._until(name, mark)).hexdigest() == mark[name]["sha256"]
+                for name in LOGS
+            )
+        except (OSError, KeyError, TypeError):
+            return False
+
+    def rewind(self, mark: Metrics | None) -> None:
+        """Drop what came after the mark; everything for None."""
+        for name in LOGS:
+            write_bytes(self._path(name), self._until(name, mark) if mark else b"")
 
     def write(self, name: str, records: Iterable[Metrics]) -> None:
         """Append records to ``{name}.jsonl``."""
@@ -101,30 +122,16 @@ class RunLog:
 
     def publish(self, output: Path) -> None:
         """Copy the finished logs to ``metrics.jsonl`` and ``rollouts.jsonl.gz`` under ``output``."""
-        (output / "metrics.jsonl").write_bytes(self._path("metrics").read_bytes())
+        write_bytes(output / "metrics.jsonl", self._path("metrics").read_bytes())
         # Without a time stamp, so that one config gives one file.
         rollouts = gzip.compress(self._path("rollouts").read_bytes(), mtime=0)
-        (output / "rollouts.jsonl.gz").write_bytes(rollouts)
+        write_bytes(output / "rollouts.jsonl.gz", rollouts)
+
+    def _until(self, name: str, mark: Metrics) -> bytes:
+        return self._path(name).read_bytes()[: mark[name]["bytes"]]
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.jsonl"
-
-
-def _keep_until(path: Path, step: int) -> None:
-    """Keep complete records up to ``step``; a line torn by a crash is dropped with the rest."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] > step:
-                break
-        except (json.JSONDecodeError, KeyError):
-            break
-        kept.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _quantiles(values: Tensor, at: tuple[float, ...]) -> list[float]:

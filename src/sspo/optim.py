@@ -8,6 +8,10 @@ import torch
 from torch import nn
 
 
+class NonFiniteError(RuntimeError):
+    """A loss or a gradient norm that is NaN or infinite; the message gives both."""
+
+
 def make_optimizer(
     model: nn.Module, learning_rate: float, betas: tuple[float, float], weight_decay: float
 ) -> torch.optim.AdamW:
@@ -42,10 +46,25 @@ def learning_rate_at(
 
 
 def apply_update(
-    model: nn.Module, optimizer: torch.optim.Optimizer, learning_rate: float, max_grad_norm: float
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    learning_rate: float,
+    max_grad_norm: float,
+    loss: float = 0.0,
 ) -> float:
-    """Clip the gradient, step, clear it; returns the gradient norm before clipping."""
-    norm = nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+    """Clip the gradient, step, clear it; returns the gradient norm before clipping.
+
+    ``loss`` is the loss that gave the gradient; it has to be finite as well.
+
+    Raises:
+        NonFiniteError: the loss or the gradient norm is NaN or infinite; weights and optimizer are
+            as they were.
+    """
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise NonFiniteError(f"loss {loss}, gradient norm {float(norm)}")
+    nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -11,6 +12,9 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+from sspo.files import write_json
+
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout: code is recorded relative to it
 PACKAGES = (
     "torch",
     "transformers",
@@ -72,19 +76,59 @@ def hardware() -> dict[str, object]:
 
 
 def provenance(inputs: Iterable[str | Path], **extra: object) -> dict[str, object]:
-    """The record saved beside a result or figure.
+    """What a result was made from and with.
 
     Args:
         inputs: files that the result was made from; their hashes are recorded.
-        extra: anything else worth keeping, for example the run's seed.
+        extra: anything else worth keeping, for example the runs in a figure.
     """
+    paths = sorted({str(path) for path in inputs})
+    configs = [path for path in paths if Path(path).name == "config.json"]
     return {
         **extra,
-        "inputs": {str(path): sha256_file(path) for path in sorted(map(str, inputs))},
+        "config_sha256": fingerprint(configs) if configs else None,
+        "inputs": {path: sha256_file(path) for path in paths},
         **git_state(),
         "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def write_record(
+    path: str | Path,
+    script: str | Path,
+    *,
+    inputs: Iterable[str | Path],
+    outputs: Iterable[str | Path],
+    seeds: Iterable[int] = (),
+    **extra: object,
+) -> None:
+    """Write the record that stands beside a script's results, once they are complete.
+
+    It holds no times, so that one config gives one file. ``sspo.verification`` reads it.
+
+    Args:
+        path: the record, JSON.
+        script: the script that made the results; with the modules it imports, its code.
+        inputs: files they were made from.
+        outputs: the results; may be empty for a record that is a result itself.
+        seeds: of everything random in them.
+        extra: as for ``provenance``.
+    """
+    code = {str(Path(f).resolve()) for f in import_closure(script, ROOT / "src")}
+    record = {
+        **provenance(inputs, **extra),
+        "seeds": sorted(seeds),
+        "outputs": {str(output): sha256_file(output) for output in sorted(map(str, outputs))},
+        "code": {str(Path(f).relative_to(ROOT)): sha256_file(f) for f in sorted(code)},
+    }
+    write_json(path, {**record, "sha256": record_sha256(record)})
+
+
+def record_sha256(record: dict[str, object]) -> str:
+    """Hash of a record without its own ``sha256``, independent of its layout."""
+    content = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def import_closure(script: str | Path, source: str | Path = "src") -> list[str]:

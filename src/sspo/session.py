@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from sspo.checkpoint import refuse_non_finite
 from sspo.config import (
     ConfigError,
     ControlConfig,
@@ -125,6 +126,7 @@ def run_supervised(
 
     examples = encode_solutions(records, tokenizer)
     train_supervised(model, examples, config.supervised, config.seed, validate, report)
+    refuse_non_finite(model, run)
     save_model(model, tokenizer, output / "model")
     write_jsonl(output / "metrics.jsonl", metrics)
 
@@ -148,7 +150,6 @@ class Progress:
             "reward": record.get("reward"),
             "greedy": record.get("greedy"),
             "seconds_left": round(left, 1),
-            "updated": time.time(),
         }
         write_json(self.path, {k: v for k, v in state.items() if v is not None})
         shown = " ".join(

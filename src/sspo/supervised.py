@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from sspo.config import SupervisedConfig
 from sspo.datasets import Record, batches, micro_batches
-from sspo.optim import apply_update, learning_rate_at, make_optimizer
+from sspo.optim import NonFiniteError, apply_update, learning_rate_at, make_optimizer
 from sspo.policy import ScoreBatch, score
 
 Metrics = dict[str, object]
@@ -39,6 +39,9 @@ def train_supervised(
         seed: order of the examples.
         validate: measures held-out accuracy.
         report: receives one record per ``log_every`` updates and per validation.
+
+    Raises:
+        NonFiniteError: names the step; no weight is changed by the update that failed.
     """
     optimizer = make_optimizer(model, config.learning_rate, config.betas, config.weight_decay)
     order = batches(len(examples), config.batch_size, seed)
@@ -48,7 +51,12 @@ def train_supervised(
         rate = learning_rate_at(
             step - 1, config.learning_rate, config.warmup_steps, config.steps, config.schedule
         )
-        norm = apply_update(model, optimizer, rate, config.max_grad_norm)
+        try:
+            norm = apply_update(model, optimizer, rate, config.max_grad_norm, loss)
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                f"supervised training, step {step}: {error}; lower supervised.learning_rate"
+            ) from None
         validating = step == config.steps or (config.eval_every and step % config.eval_every == 0)
         if step % config.log_every == 0 or validating:
             record = {"step": step, "loss": loss, "grad_norm": norm, "learning_rate": rate}

@@ -20,11 +20,12 @@ from sspo.advantages import degenerate_groups, group_advantages
 from sspo.checkpoint import CheckpointStore
 from sspo.config import RunConfig
 from sspo.datasets import Record, batches
+from sspo.failures import TrainingError
 from sspo.losses import check_objective
 from sspo.metrics import Metrics, RunLog
 from sspo.optim import make_optimizer
 from sspo.rollout import Sampling, sample_seed
-from sspo.update import Actors, Rollout, TrainingError, update_policy
+from sspo.update import Actors, Rollout, update_policy
 
 
 def train(
@@ -51,15 +52,17 @@ def train(
 
     Raises:
         ValueError: objective or parameters that cannot run.
-        TrainingError: non-finite loss or gradient.
+        PoisonedUpdateError: non-finite loss or gradient.
     """
     check_objective(config.objective.name, config.objective.params)
     settings = config.train
     optimizer = make_optimizer(
         actors.policy, settings.learning_rate, settings.betas, settings.weight_decay
     )
-    start, extra = store.restore(actors.policy, optimizer)
-    log.rewind(start or None)
+    start, extra = store.restore(
+        actors.policy, optimizer, usable=lambda extra: log.holds(extra.get("log"))
+    )
+    log.rewind(extra.get("log"))
     sampled_tokens = int(extra.get("sampled_tokens", 0))
     order = batches(len(problems), config.rollout.prompts_per_step, config.seed)
     for _ in range(start):
@@ -79,7 +82,8 @@ def train(
         log.write("metrics", [record])
         log.write("rollouts", _kept_rollouts(rollout, step, settings.keep_rollouts))
         if step % settings.checkpoint_every == 0 or step == settings.steps:
-            store.save(step, actors.policy, optimizer, {"sampled_tokens": sampled_tokens})
+            extra = {"sampled_tokens": sampled_tokens, "log": log.mark()}
+            store.save(step, actors.policy, optimizer, extra)
         progress(step, record, time.perf_counter() - began)
 
 

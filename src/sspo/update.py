@@ -17,16 +17,13 @@ from transformers import PreTrainedModel
 
 from sspo.config import RunConfig
 from sspo.datasets import Record, micro_batches
+from sspo.failures import PoisonedUpdateError
 from sspo.losses import LOSSES, k3_divergence, token_coefficients
 from sspo.metrics import Metrics, UpdateStats
-from sspo.optim import apply_update, learning_rate_at
+from sspo.optim import NonFiniteError, apply_update, learning_rate_at
 from sspo.policy import ScoreBatch, score
 from sspo.rewards import Reward
 from sspo.rollout import Completion, RolloutEngine
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message names run, step and what was found."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,7 @@ class MicroBatch:
         advantages: (B,).
         engine_logprobs: (B, T) log-probabilities as the engine sampled.
         differentiate: False when no row can contribute to the gradient.
+        rows: their places in the rollout.
         old_logprobs: (B, T) under the policy at rollout time, once scored.
         reference_logprobs: (B, T) under the reference, when a KL is asked for.
     """
@@ -79,6 +77,7 @@ class MicroBatch:
     advantages: Tensor
     engine_logprobs: Tensor
     differentiate: bool
+    rows: Sequence[int]
     old_logprobs: Tensor | None = None
     reference_logprobs: Tensor | None = None
 
@@ -86,9 +85,14 @@ class MicroBatch:
 class Scorer:
     """Log-probabilities under the policy at rollout time, and what they say of the whole rollout."""
 
-    def __init__(self, config: RunConfig, actors: Actors, measure_kl: bool) -> None:
-        self.policy = actors.policy
-        self.reference = actors.reference if measure_kl else None
+    def __init__(
+        self,
+        config: RunConfig,
+        policy: PreTrainedModel,
+        reference: PreTrainedModel | None = None,
+    ) -> None:
+        """``reference`` is what the KL is measured against, if it is to be measured."""
+        self.policy, self.reference = policy, reference
         self.options = {
             "temperature": config.rollout.temperature,
             "chunk_tokens": config.train.chunk_tokens,
@@ -141,14 +145,14 @@ def update_policy(
     """The rollout's ``updates_per_rollout`` optimizer steps, each on its own prompts.
 
     Raises:
-        TrainingError: non-finite loss or gradient norm.
+        PoisonedUpdateError: non-finite loss or gradient norm.
     """
     settings = config.train
     minibatches = split_rollout(config, rollout, actors.policy.device)
     measure_kl = actors.reference is not None and (
         settings.kl_coefficient > 0.0 or step % settings.kl_every == 0
     )
-    scorer = Scorer(config, actors, measure_kl)
+    scorer = Scorer(config, actors.policy, actors.reference if measure_kl else None)
     with torch.no_grad():
         for micro in (m for minibatch in minibatches[1:] for m in minibatch):
             scorer.score(micro)
@@ -161,12 +165,12 @@ def update_policy(
             settings.warmup_updates,
             0,
         )
-        norms.append(apply_update(actors.policy, optimizer, rate, settings.max_grad_norm))
-        if not torch.isfinite(torch.tensor([losses[-1], norms[-1]])).all():
-            raise TrainingError(
-                f"{config.run}: step {step}, update {index + 1}: loss {losses[-1]}, gradient norm "
-                f"{norms[-1]}; lower train.learning_rate or look at rollouts.jsonl of this step"
-            )
+        limits = (rate, settings.max_grad_norm)
+        try:
+            norms.append(apply_update(actors.policy, optimizer, *limits, losses[-1]))
+        except NonFiniteError as error:
+            at = (config.run, step, index + 1)
+            raise PoisonedUpdateError(*at, minibatch, rollout, str(error)) from None
     record = scorer.summary()
     record["loss"] = sum(losses) / len(losses)
     record["grad_norm"] = sum(norms) / len(norms)
@@ -261,4 +265,4 @@ def _micro_batch(
     )
     scores = [torch.tensor(c.logprobs) for c in completions]
     padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True).to(device)
-    return MicroBatch(batch, rollout.advantages[rows].to(device), padded, differentiate)
+    return MicroBatch(batch, rollout.advantages[rows].to(device), padded, differentiate, rows)

@@ -1,6 +1,7 @@
 """Validate the configuration once, and turn it into plain dicts that the rules look up."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 from sspo.config import ConfigError
 from sspo.experiment import CONTROL, check_config, expand_config
+from sspo.locks import PipelineLock
 from sspo.provenance import import_closure
 
 CONFIG_NAME = str(
@@ -22,6 +24,23 @@ try:
     CONFIGS = expand_config(config, CONFIG_NAME)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
+
+# Whoever holds this lock is the only Snakemake process here, so locks left by a killed one are stale.
+# Dry runs and reports come through here too: only `onstart` refuses a second pipeline.
+PIPELINE = PipelineLock(Path(".snakemake/sspo"))
+if workflow.is_main_process:
+    if PIPELINE.claim():
+        shutil.rmtree(".snakemake/locks", ignore_errors=True)
+    else:
+        print(f"note: Snakemake process {PIPELINE.owner()} is at work here", file=sys.stderr)
+
+
+onstart:
+    try:
+        PIPELINE.start()
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
+
 
 RESULTS, FIGURES = config["results_dir"], config["figures_dir"]
 RUNS = sorted(place.removeprefix("runs/") for place in CONFIGS if place.startswith("runs/"))
@@ -53,6 +72,11 @@ FIGURE_SOURCES = {
 def one_of(values):
     """A wildcard constraint that matches exactly these values."""
     return "|".join(values) or "(?!)"
+
+
+def inert_json(data):
+    """JSON text without characters of markup: the HTML report copies parameters into its own script."""
+    return json.dumps(data).replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
 
 
 def code(script):

@@ -12,7 +12,7 @@ rule write_config:
     conda:
         ENVIRONMENT
     params:
-        config=lambda wildcards: json.dumps(CONFIGS[wildcards.place]),
+        config=lambda wildcards: inert_json(CONFIGS[wildcards.place]),
     shell:
         "python workflow/scripts/write_config.py {params.config:q} {output} > {log} 2>&1"
 
@@ -25,6 +25,7 @@ rule prepare_data:
     output:
         expand(f"{RESULTS}/data/{{split}}.jsonl", split=SPLITS),
         summary=f"{RESULTS}/data/summary.json",
+        provenance=f"{RESULTS}/data/provenance.json",
     log:
         f"{RESULTS}/logs/prepare_data.log",
     benchmark:

@@ -9,6 +9,7 @@ rule evaluate:
     output:
         summary=f"{RESULTS}/{{place}}/eval.json",
         completions=f"{RESULTS}/{{place}}/completions.jsonl.gz",
+        provenance=f"{RESULTS}/{{place}}/eval.provenance.json",
     log:
         f"{RESULTS}/logs/evaluate/{{place}}.log",
     benchmark:

@@ -4,7 +4,8 @@ rule gate_curves:
         code("gate_curves"),
         configs=[f"{RESULTS}/runs/{run}/config.json" for run in ONE_RUN_PER_METHOD],
     output:
-        f"{RESULTS}/summary/gates.csv",
+        table=f"{RESULTS}/summary/gates.csv",
+        provenance=f"{RESULTS}/summary/gates.provenance.json",
     log:
         f"{RESULTS}/logs/gate_curves.log",
     benchmark:
@@ -12,7 +13,7 @@ rule gate_curves:
     conda:
         ENVIRONMENT
     shell:
-        "python workflow/scripts/gate_curves.py --configs {input.configs} --output {output}"
+        "python workflow/scripts/gate_curves.py --configs {input.configs} --output {output.table}"
         " > {log} 2>&1"
 
 
@@ -23,7 +24,8 @@ rule settings:
         sources="workflow/config/sources.yaml",
         settings=f"{RESULTS}/settings/config.json",
     output:
-        f"{RESULTS}/summary/settings.csv",
+        table=f"{RESULTS}/summary/settings.csv",
+        provenance=f"{RESULTS}/summary/settings.provenance.json",
     log:
         f"{RESULTS}/logs/settings.log",
     benchmark:
@@ -32,7 +34,7 @@ rule settings:
         ENVIRONMENT
     shell:
         "python workflow/scripts/settings.py --sources {input.sources} --settings {input.settings}"
-        " --output {output} > {log} 2>&1"
+        " --output {output.table} > {log} 2>&1"
 
 
 for figure, (frame, title) in FIGURE_SOURCES.items():

@@ -8,6 +8,7 @@ rule pretrain:
     output:
         model=f"{RESULTS}/base/model/model.safetensors",
         metrics=f"{RESULTS}/base/metrics.jsonl",
+        provenance=f"{RESULTS}/base/provenance.json",
     log:
         f"{RESULTS}/logs/pretrain.log",
     benchmark:
@@ -35,6 +36,7 @@ rule train:
     output:
         model=f"{RESULTS}/runs/{{run}}/model/model.safetensors",
         metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
+        provenance=f"{RESULTS}/runs/{{run}}/provenance.json",
         rollouts=f"{RESULTS}/runs/{{run}}/rollouts.jsonl.gz",
     log:
         f"{RESULTS}/logs/train/{{run}}.log",
@@ -67,6 +69,7 @@ rule train_control:
     output:
         model=f"{RESULTS}/runs/{{run}}/model/model.safetensors",
         metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
+        provenance=f"{RESULTS}/runs/{{run}}/provenance.json",
     log:
         f"{RESULTS}/logs/train/{{run}}.log",
     benchmark:

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from sspo.cli import run
-from sspo.files import write_json
-from sspo.provenance import provenance
+from sspo.provenance import write_record
 
 
 def main() -> None:
@@ -13,7 +12,7 @@ def main() -> None:
     parser.add_argument("--inputs", nargs="+", type=Path, required=True, help="files to hash")
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     arguments = parser.parse_args()
-    write_json(arguments.output, provenance(arguments.inputs))
+    write_record(arguments.output, __file__, inputs=arguments.inputs, outputs=[])
 
 
 if __name__ == "__main__":

@@ -2,15 +2,14 @@
 
 import gzip
 import json
-from pathlib import Path
 
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import ComputeConfig, EvaluationConfig, SamplingConfig, from_dict, load_json
 from sspo.datasets import read_problems
 from sspo.evaluation import evaluate_problems, summarize
-from sspo.files import write_json
+from sspo.files import write_bytes, write_json
 from sspo.policy import load_model, load_tokenizer
-from sspo.provenance import provenance
+from sspo.provenance import write_record
 from sspo.rewards import exact_reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.session import check_lengths
@@ -32,7 +31,7 @@ def main() -> None:
     tokenizer = load_tokenizer(paths.model)
     model = load_model(paths.model, compute.dtype, compute.device)
     engine = TorchEngine(model, tokenizer, max_batch=sampling.max_batch)
-    results, lines, inputs = {}, [], [paths.config, paths.model / "model.safetensors"]
+    results, lines, inputs = {}, [], [paths.config, *paths.model.iterdir()]
     for split in settings.splits:
         file = paths.data / f"{split}.jsonl"
         problems = read_problems(file)
@@ -52,8 +51,16 @@ def main() -> None:
         inputs.append(file)
         print(split, json.dumps(results[split]), flush=True)
     text = "".join(f"{line}\n" for line in lines)
-    Path(paths.output, "completions.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
-    write_json(paths.output / "eval.json", {"splits": results, "provenance": provenance(inputs)})
+    summary, completions = (paths.output / n for n in ("eval.json", "completions.jsonl.gz"))
+    write_bytes(completions, gzip.compress(text.encode(), mtime=0))
+    write_json(summary, {"splits": results})
+    write_record(
+        paths.output / "eval.provenance.json",
+        __file__,
+        inputs=inputs,
+        outputs=[summary, completions],
+        seeds=[settings.seed],
+    )
 
 
 if __name__ == "__main__":

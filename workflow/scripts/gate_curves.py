@@ -13,6 +13,7 @@ import torch
 from sspo.cli import run
 from sspo.config import load_json
 from sspo.losses import LOSSES, token_coefficients
+from sspo.provenance import write_record
 
 RATIOS = torch.logspace(-3, 3, 241, base=2.0, dtype=torch.float64)
 TOKENS = 32
@@ -31,6 +32,12 @@ def main() -> None:
             rows += [(config["method"], sign, *row) for row in columns]
     names = ["method", "sign", "ratio", "value", "coefficient"]
     pd.DataFrame(rows, columns=names).to_csv(arguments.output, index=False)
+    write_record(
+        arguments.output.with_suffix(".provenance.json"),
+        __file__,
+        inputs=arguments.configs,
+        outputs=[arguments.output],
+    )
 
 
 def curve(objective: dict, advantage: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,9 +7,8 @@ import pandas as pd
 
 from sspo.cli import run
 from sspo.config import ConfigError, load_json
-from sspo.files import write_json
 from sspo.plotting import FIGURES, FrameError, save
-from sspo.provenance import provenance
+from sspo.provenance import write_record
 
 
 def main() -> None:
@@ -25,10 +24,15 @@ def main() -> None:
         raise ConfigError(f"{inputs.get(error.frame, '--inputs')}: {error}") from None
     stem = arguments.output.with_suffix("")
     save(figure, stem)
-    runs = {name for frame in frames.values() if "run" in frame for name in frame["run"].dropna()}
-    made_from = [arguments.methods, *inputs.values()]
-    record = provenance(made_from, figure=arguments.figure, runs=sorted(runs))
-    write_json(stem.with_suffix(".json"), record)
+    write_record(
+        stem.with_suffix(".json"),
+        __file__,
+        inputs=[arguments.methods, *inputs.values()],
+        outputs=[stem.with_suffix(kind) for kind in (".png", ".pdf")],
+        seeds=map(int, values_of("seed", frames)),
+        figure=arguments.figure,
+        runs=sorted(values_of("run", frames)),
+    )
 
 
 def parse() -> argparse.Namespace:
@@ -38,6 +42,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--inputs", required=True, nargs="+", metavar="FRAME=CSV", type=pair)
     parser.add_argument("--output", required=True, type=Path, help="the PNG to write")
     return parser.parse_args()
+
+
+def values_of(column: str, frames: dict[str, pd.DataFrame]) -> set:
+    """The values of a column in all frames that have it."""
+    return {v for frame in frames.values() if column in frame for v in frame[column].dropna()}
 
 
 def pair(text: str) -> tuple[str, str]:

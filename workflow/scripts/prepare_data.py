@@ -6,7 +6,7 @@ from sspo.cli import parse_paths, run
 from sspo.config import ConfigError, from_dict, load_json
 from sspo.datasets import overlap, write_jsonl
 from sspo.files import write_json
-from sspo.provenance import provenance
+from sspo.provenance import write_record
 from sspo.tasks import SplitSpec, TraceStyle, make_splits
 
 
@@ -29,9 +29,16 @@ def main() -> None:
         "problems": {name: len(records) for name, records in splits.items()},
         "overlap": 0,
         "warmup_solutions_correct": sum(correct) / len(correct),
-        "provenance": provenance([paths.config], seed=config["seed"]),
     }
     write_json(paths.output / "summary.json", summary)
+    names = [*(f"{name}.jsonl" for name in splits), "summary.json"]
+    write_record(
+        paths.output / "provenance.json",
+        __file__,
+        inputs=[paths.config],
+        outputs=[paths.output / name for name in names],
+        seeds=[config["seed"]],
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import yaml
 
 from sspo.cli import run
 from sspo.config import load_json
+from sspo.provenance import write_record
 
 
 def main() -> None:
@@ -27,6 +28,12 @@ def main() -> None:
         rows += [(method, section, show(values), "ours") for section, values in changes.items()]
     frame = pd.DataFrame(rows, columns=["method", "key", "value", "source"])
     frame.to_csv(arguments.output, index=False)
+    write_record(
+        arguments.output.with_suffix(".provenance.json"),
+        __file__,
+        inputs=[arguments.sources, arguments.settings],
+        outputs=[arguments.output],
+    )
 
 
 def shared_keys(sources: dict[str, str]) -> list[str]:

@@ -2,10 +2,9 @@
 
 import argparse
 import json
-import time
 from pathlib import Path
 
-STALE_SECONDS = 120.0
+from sspo.locks import is_held
 
 
 def main() -> None:
@@ -32,8 +31,7 @@ def row(folder: Path) -> tuple[str, ...]:
     except (FileNotFoundError, json.JSONDecodeError):
         return (folder.name, "", "", "", "", "done" if done else "waiting")
     left = "" if done else f"{progress['seconds_left']:.0f} s"
-    stale = time.time() - progress["updated"] > STALE_SECONDS
-    state = "done" if done else "stopped" if stale else "running"
+    state = "done" if done else "running" if is_held(folder) else "stopped"
     step = f"{progress['step']}/{progress['steps']}"
     return (folder.name, step, share(progress, "reward"), share(progress, "greedy"), left, state)
 

@@ -1,8 +1,6 @@
 """Tidy tables over all runs: metrics.csv (a row per run and step) and evaluations.csv (long)."""
 
 import argparse
-import gzip
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,8 +11,7 @@ from sspo.cli import run
 from sspo.config import load_json
 from sspo.datasets import read_jsonl
 from sspo.evaluation import problem_scores
-from sspo.files import write_json
-from sspo.provenance import provenance
+from sspo.provenance import write_record
 from sspo.statistics import mean_interval, proportion_interval
 
 SHARES = ("greedy", "pass@", "maj@", "truncated")
@@ -42,7 +39,14 @@ def main() -> None:
     inputs = [evaluation, arguments.results / "base" / "completions.jsonl.gz"]
     for folder in folders.values():
         inputs += [folder / f for f in ("config.json", "metrics.jsonl", "completions.jsonl.gz")]
-    write_json(arguments.output / "provenance.json", provenance(inputs, runs=list(folders)))
+    write_record(
+        arguments.output / "provenance.json",
+        __file__,
+        inputs=inputs,
+        outputs=[arguments.output / name for name in ("metrics.csv", "evaluations.csv")],
+        seeds={config["seed"] for config in configs.values()},
+        runs=list(folders),
+    )
 
 
 def tag(config: dict, row: dict) -> dict:
@@ -57,10 +61,9 @@ def read_metrics(folder: Path) -> list[dict]:
 def evaluate(folder: Path, pass_at: list[int]) -> list[dict]:
     """Mean and 95 % interval over problems of every score, split by split."""
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
-    with gzip.open(folder / "completions.jsonl.gz", "rt", encoding="utf-8") as file:
-        for record in map(json.loads, file):
-            for metric, score in problem_scores(record, pass_at).items():
-                scores[record["split"], metric].append(score)
+    for record in read_jsonl(folder / "completions.jsonl.gz"):
+        for metric, score in problem_scores(record, pass_at).items():
+            scores[record["split"], metric].append(score)
     rows = []
     for (split, metric), values in scores.items():
         if metric.startswith(SHARES):

@@ -6,9 +6,12 @@ from sspo.checkpoint import CheckpointStore
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import RunConfig, from_json
 from sspo.datasets import read_problems
+from sspo.failures import PoisonedUpdateError, TrainingError
+from sspo.locks import hold_folder
 from sspo.metrics import RunLog
 from sspo.policy import load_model, load_tokenizer, save_model
-from sspo.provenance import fingerprint, import_closure
+from sspo.provenance import fingerprint, import_closure, write_record
+from sspo.replay import save_failure
 from sspo.rewards import exact_reward
 from sspo.rollout import make_engine
 from sspo.session import Progress, check_lengths, make_validation
@@ -25,6 +28,7 @@ def main() -> None:
         validation="validation problems",
         output="folder for model/, metrics.jsonl and rollouts.jsonl.gz",
     )
+    hold_folder(paths.output)
     config = from_json(RunConfig, paths.config)
     set_up_torch(config.compute)
     problems, validation = read_problems(paths.problems), read_problems(paths.validation)
@@ -61,9 +65,22 @@ def main() -> None:
     )
     progress = Progress(paths.output / "progress.json", config.run, config.train.steps)
     log = RunLog(store.folder)
-    train(config, actors, problems, store, log, progress)
+    try:
+        train(config, actors, problems, store, log, progress)
+    except PoisonedUpdateError as error:
+        folder = paths.output / "failure"
+        save_failure(folder, error, config, policy, tokenizer)
+        raise TrainingError(f"{error}; saved for workflow/scripts/replay.py in {folder}") from None
     save_model(policy, tokenizer, paths.output / "model")
     log.publish(paths.output)
+    results = [paths.output / name for name in ("metrics.jsonl", "rollouts.jsonl.gz")]
+    write_record(
+        paths.output / "provenance.json",
+        __file__,
+        inputs=[paths.config, *paths.base.iterdir(), paths.problems, paths.validation],
+        outputs=[*(paths.output / "model").iterdir(), *results],
+        seeds=[config.seed],
+    )
     store.clear()
     engine.close()
 

@@ -3,7 +3,9 @@
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import ControlConfig, from_json
 from sspo.datasets import read_problems
+from sspo.locks import hold_folder
 from sspo.policy import load_model, load_tokenizer
+from sspo.provenance import write_record
 from sspo.session import run_supervised
 
 
@@ -16,6 +18,7 @@ def main() -> None:
         validation="validation problems",
         output="folder for model/ and metrics.jsonl",
     )
+    hold_folder(paths.output)
     config = from_json(ControlConfig, paths.config)
     set_up_torch(config.compute)
     records, validation = read_problems(paths.warmup), read_problems(paths.validation)
@@ -31,6 +34,13 @@ def main() -> None:
         paths.output,
         validation_file=paths.validation,
         updates_per_step=config.updates_per_step,
+    )
+    write_record(
+        paths.output / "provenance.json",
+        __file__,
+        inputs=[paths.config, *paths.base.iterdir(), paths.warmup, paths.validation],
+        outputs=[*(paths.output / "model").iterdir(), paths.output / "metrics.jsonl"],
+        seeds=[config.seed],
     )
 
 

@@ -74,7 +74,8 @@ class VllmEngine:
             RuntimeError: the cache is still in use, after a ``generate`` that failed.
         """
         weights = list(state_dict.items())
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        with _failure_explained():
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         if not self._llm.reset_prefix_cache():
             raise RuntimeError(
                 "vLLM still holds keys and values of the old weights; restart the run"
@@ -90,7 +91,7 @@ class VllmEngine:
         self._check(prompts, sampling)
         params = self._sampling_params(len(prompts), sampling)
         inputs = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        with _process_state_kept(self._stance):
+        with _process_state_kept(self._stance), _failure_explained():
             requests = self._llm.generate(inputs, params, use_tqdm=False)
         outputs = [request.outputs[0] for request in requests]
         return [
@@ -159,6 +160,18 @@ def _import_vllm():
             "rollout.engine = 'vllm': vLLM is not installed; run `make vllm` or set it to 'torch'"
         ) from None
     return vllm
+
+
+@contextmanager
+def _failure_explained() -> Iterator[None]:
+    """A dead or failing vLLM, whatever it raises, as one line that says how to go on."""
+    try:
+        yield
+    except Exception as error:  # vLLM has no common class of errors
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise RuntimeError(
+            f"vLLM stopped ({reason}); run again, the run resumes from its newest saved state"
+        ) from error
 
 
 @contextmanager

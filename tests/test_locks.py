@@ -1,0 +1,159 @@
+"""Locks: one pipeline per folder, no script behind a dead pipeline, nothing to release by hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sspo.config import ConfigError
+from sspo.locks import VARIABLE, PipelineLock, hold_folder
+
+SOURCE = str(Path(__file__).parents[1] / "src")
+
+PIPELINE = """
+import subprocess, sys, time
+from sspo.locks import PipelineLock
+lock = PipelineLock(sys.argv[1])
+assert lock.claim()
+lock.start(patience=2.0)
+subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]])
+time.sleep(60)
+"""
+SCRIPT = """
+import pathlib, sys, time
+from sspo.locks import follow_pipeline
+follow_pipeline()
+path = pathlib.Path(sys.argv[1], "written")
+for i in range(600):
+    path.write_text(str(i))
+    time.sleep(0.02)
+"""
+HOLDER = """
+import sys, time
+from sspo.locks import hold_folder
+hold_folder(sys.argv[1])
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def start(program, *arguments, **variables):
+    environment = {**os.environ, "PYTHONPATH": SOURCE, **variables}
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        stream.close()
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    """A pipeline in another process, with one script that writes all the time."""
+    process = start(PIPELINE, tmp_path, SCRIPT)
+    wait_for((tmp_path / "written").exists)
+    yield process
+    kill(process)
+
+
+@pytest.fixture(autouse=True)
+def no_pipeline_around_the_test(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "")
+
+
+def test_a_second_pipeline_is_refused_with_the_first_ones_process(pipeline, tmp_path):
+    second = PipelineLock(tmp_path)
+    assert not second.claim()
+    with pytest.raises(ConfigError, match=rf"at work in .* \(process {pipeline.pid} on "):
+        second.start(patience=0.2)
+
+
+def test_a_killed_pipeline_leaves_the_folder_free_and_its_scripts_end(pipeline, tmp_path):
+    kill(pipeline)
+    second = PipelineLock(tmp_path)
+    assert second.claim()
+    second.start(patience=10.0)
+    written = (tmp_path / "written").read_text()
+    time.sleep(0.3)
+    assert (tmp_path / "written").read_text() == written
+    assert [p.name for p in tmp_path.glob("alive-*")] == [f"alive-{os.getpid()}"]
+
+
+def test_a_script_ends_also_when_nobody_reads_its_errors(pipeline, tmp_path):
+    pipeline.stderr.close()
+    pipeline.send_signal(signal.SIGKILL)
+    pipeline.wait()
+    PipelineLock(tmp_path).start(patience=10.0)
+
+
+def test_claiming_twice_in_one_process_is_one_claim(tmp_path):
+    lock = PipelineLock(tmp_path)
+    assert lock.claim()
+    assert lock.claim()
+    assert lock.owner() == f"{os.getpid()} on {socket.gethostname()}"
+
+
+def test_a_folder_nobody_claimed_has_no_known_owner(tmp_path):
+    assert PipelineLock(tmp_path).owner() == "unknown"
+
+
+def test_scripts_that_do_not_end_stop_the_next_pipeline(tmp_path):
+    stubborn = start(
+        "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_SH);"
+        "print('held', flush=True); time.sleep(60)",
+        tmp_path / "jobs.lock",
+    )
+    assert stubborn.stdout.readline() == "held\n"
+    with pytest.raises(ConfigError, match="scripts of an earlier pipeline still write"):
+        PipelineLock(tmp_path).start(patience=0.3)
+    kill(stubborn)
+
+
+@pytest.mark.parametrize("left", ["file", "nothing"])
+def test_a_script_that_starts_after_its_pipeline_died_ends_before_it_writes(tmp_path, left):
+    if left == "file":
+        (tmp_path / "alive-1").write_text(socket.gethostname())
+    script = start(SCRIPT, tmp_path, **{VARIABLE: str(tmp_path / "alive-1")})
+    _, error = script.communicate(timeout=20)
+    assert script.returncode == 1
+    assert error == "error: the pipeline that started this script is gone; stopped\n"
+    assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("why", ["by hand", "other host"])
+def test_a_script_without_a_pipeline_on_this_host_runs(tmp_path, why):
+    (tmp_path / "alive-1").write_text("another-host")
+    name = str(tmp_path / "alive-1") if why == "other host" else ""
+    script = start(SCRIPT, tmp_path, **{VARIABLE: name})
+    wait_for((tmp_path / "written").exists)
+    assert script.poll() is None
+    kill(script)
+
+
+def test_a_runs_folder_has_one_writer_and_is_free_after_sigkill(tmp_path):
+    folder = tmp_path / "run"
+    holder = start(HOLDER, folder)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ConfigError, match=r"run: another process is writing this run"):
+        hold_folder(folder)
+    kill(holder)
+    hold_folder(folder)

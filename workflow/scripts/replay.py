@@ -1,0 +1,25 @@
+"""Compute again the update at which a run met NaN or infinity, and say where it begins."""
+
+from sspo.cli import parse_paths, run, set_up_torch
+from sspo.config import ComputeConfig, from_dict, load_json
+from sspo.replay import FAILURE, replay
+
+SHOWN = 10
+
+
+def main() -> None:
+    paths = parse_paths(__doc__, failure="the folder that the failed run saved")
+    saved = load_json(paths.failure / FAILURE)
+    set_up_torch(from_dict(ComputeConfig, saved["config"]["compute"]))
+    again = replay(paths.failure)
+    print(f"{saved['run']}: step {saved['step']}, update {saved['update']}")
+    print(f"saved:    {saved['found']}")
+    print(f"replayed: loss {again.loss}, gradient norm {again.grad_norm}")
+    for finding in again.findings[:SHOWN]:
+        where = "" if finding.token is None else f", response token {finding.token}"
+        print(f"response {finding.row} (problem {finding.problem}){where}: {finding.stage}")
+    print(f"{len(again.findings)} responses are not finite")
+
+
+if __name__ == "__main__":
+    run(main)
