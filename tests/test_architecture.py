@@ -25,7 +25,8 @@ def closure(name):
     [
         ("gates", {"gates"}),
         ("advantages", {"advantages"}),
-        ("losses", {"losses", "gates"}),
+        ("batch", {"batch"}),
+        ("losses", {"losses", "gates", "batch"}),
         ("config", {"config"}),
         ("tasks", {"tasks"}),
         ("metrics", {"metrics"}),
