@@ -249,6 +249,7 @@ class ExactStudyConfig:
     draws: int
     seed: int
     drifts: tuple[float, ...]
+    features: int
     group_size: int
     updates: int
     updates_per_rollout: tuple[int, ...]

@@ -106,12 +106,6 @@ def enumerate_world(vocabulary: int, max_tokens: int, prompts: int, variable: bo
     )
 
 
-def start_logits(world: World, config: ExactStudyConfig, generator: torch.Generator) -> Tensor:
-    """(prompts, prefixes, vocabulary) Gaussian logits of scale ``logit_scale``."""
-    noise = torch.randn(world.table, generator=generator, dtype=torch.float64)
-    return config.logit_scale * noise
-
-
 def response_logprobs(world: World, logits: Tensor) -> Tensor:
     """(prompts, N, T) log pi of every token of every response; 0 on padding."""
     return logits.log_softmax(dim=-1)[:, world.nodes, world.tokens] * world.mask
@@ -229,8 +223,8 @@ def exact_study(config: ExactStudyConfig) -> DataFrame:
         world = enumerate_world(config.vocabulary, config.max_tokens, config.prompts, variable)
         for draw in range(config.draws):
             generator = torch.Generator().manual_seed(config.seed + draw)
-            old = start_logits(world, config, generator)
-            noise = torch.randn(world.table, generator=generator, dtype=torch.float64)
+            start, noise = torch.randn(2, *world.table, generator=generator, dtype=torch.float64)
+            old = config.logit_scale * start
             for name, direction in (("random", noise), ("ascent", policy_gradient(world, old))):
                 where = {
                     "lengths": "variable" if variable else "fixed",

@@ -1,8 +1,8 @@
 """What stale responses do to a policy: two small experiments with the real objectives.
 
 ``push_down``: one bad response is used again and again; how unlikely does it become?
-``stale_training``: a tabular policy is trained from sampled groups, with the same responses and the
-same number of updates spread over more or fewer rollouts; its expected reward is exact.
+``stale_training``: a small policy is trained from sampled groups, the same number of them and of
+updates spread over more or fewer rollouts; its expected reward is exact.
 Where ``sspo.exact`` shows the bias of an objective without noise, these show what it does with the
 few responses that training really has.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sspo.advantages import group_advantages
 from sspo.config import ExactStudyConfig, JsonDict
-from sspo.exact import World, enumerate_world, expected_reward, response_logprobs, start_logits
+from sspo.exact import World, enumerate_world, expected_reward, response_logprobs
 from sspo.losses import LOSSES, token_coefficients
 
 
@@ -33,20 +33,22 @@ def push_down(config: ExactStudyConfig) -> DataFrame:
     """
     rows = []
     for name, method in config.methods.items():
-        log_ratio = 0.0
+        log_ratio, on_policy = 0.0, _pushed(method, 0.0, config.max_tokens)
         for push in range(config.pushes + 1):
-            coefficient = _pushed(method, log_ratio, config.max_tokens)
+            coefficient = _pushed(method, log_ratio, config.max_tokens) / on_policy
             rows.append((name, push, log_ratio, coefficient))
             log_ratio -= config.push_size * coefficient
     return DataFrame(rows, columns=["method", "push", "log_ratio", "coefficient"])
 
 
 def stale_training(config: ExactStudyConfig) -> DataFrame:
-    """Train a table by every method, from fresh and from stale responses.
+    """Train a small policy by every method, from fresh and from stale responses.
 
-    Every run makes ``updates`` updates, each on its own group of responses per prompt; with more
-    ``updates_per_rollout`` they come from an older policy. AdamW without decay, the trainer's optimizer;
-    draws share the start policy and the random numbers across methods.
+    Its logits are linear in ``features`` random features of prompt and prefix, fewer than there are
+    prefixes, so that pushing one response moves others, as in a network. Every run makes ``updates``
+    updates, each on its own group of responses per prompt; with more ``updates_per_rollout`` these
+    come from an older policy. The optimizer is the trainer's, AdamW, without decay. A draw has one
+    start and one stream of random numbers, the same for every method.
 
     Returns:
         A row per method, updates_per_rollout, learning_rate, draw and finished rollout: update,
@@ -88,26 +90,31 @@ def _train(
     world: World, config: ExactStudyConfig, method: JsonDict, count: int, rate: float, draw: int
 ) -> Iterator[JsonDict]:
     generator = torch.Generator().manual_seed(config.seed + draw)
-    logits = start_logits(world, config, generator).requires_grad_()
-    optimizer = torch.optim.AdamW([logits], lr=rate, weight_decay=0.0)
-    yield {"update": 0, "reward": expected_reward(world, logits).item(), "log_ratio": 0.0}
+    prompts, prefixes, vocabulary = world.table
+    shape = (prompts, prefixes, config.features)
+    features = torch.randn(shape, generator=generator, dtype=torch.float64) / config.features**0.5
+    start = torch.randn(config.features, vocabulary, generator=generator, dtype=torch.float64)
+    weights = (config.logit_scale * start).requires_grad_()
+    optimizer = torch.optim.AdamW([weights], lr=rate, weight_decay=0.0)
+    yield {"update": 0, "reward": _reward(world, features, weights), "log_ratio": 0.0}
     for update in range(count, config.updates + 1, count):
         with torch.no_grad():
-            then = response_logprobs(world, logits)
+            then = response_logprobs(world, features @ weights)
         # (prompts, count, group): a group per prompt and update.
         chance = then.sum(dim=-1).exp()
         drawn = torch.multinomial(chance, count * config.group_size, True, generator=generator)
         drawn = drawn.reshape(len(chance), count, config.group_size)
         for k in range(count):
-            log_ratio = _update(world, optimizer, logits, then, drawn[:, k], method)
-        reward = expected_reward(world, logits).item()
+            now = response_logprobs(world, features @ weights)
+            log_ratio = _update(world, optimizer, now, then, drawn[:, k], method)
+        reward = _reward(world, features, weights)
         yield {"update": update, "reward": reward, "log_ratio": log_ratio}
 
 
 def _update(
     world: World,
     optimizer: torch.optim.Optimizer,
-    logits: Tensor,
+    now: Tensor,
     then: Tensor,
     drawn: Tensor,
     method: JsonDict,
@@ -116,11 +123,14 @@ def _update(
     prompt = torch.arange(len(drawn)).unsqueeze(1)
     rewards, mask = world.rewards[prompt, drawn], world.mask[drawn].flatten(0, 1)
     advantages = group_advantages(rewards, normalize_std=method["normalize_std"]).flatten()
-    now = response_logprobs(world, logits)[prompt, drawn].flatten(0, 1)
-    loss, stats = LOSSES[method["objective"]](
-        now, then[prompt, drawn].flatten(0, 1), advantages, mask, **method["params"]
-    )
+    chosen = (now[prompt, drawn].flatten(0, 1), then[prompt, drawn].flatten(0, 1))
+    loss, stats = LOSSES[method["objective"]](*chosen, advantages, mask, **method["params"])
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     return ((stats["log_ratio"].square() * mask).sum() / mask.sum()).sqrt().item()
+
+
+def _reward(world: World, features: Tensor, weights: Tensor) -> float:
+    with torch.no_grad():
+        return expected_reward(world, features @ weights).item()
