@@ -73,9 +73,9 @@ def test_staleness_shows_the_pushes_and_the_last_reward_by_learning_rate(frames)
     first, *others = figure.axes
     assert list(line(first, "sspo").get_ydata()) == pytest.approx([-0.1 * p for p in range(30)])
     for panel, rate in zip(others, (0.1, 0.5), strict=True):
-        part = frames["training"].query(
-            "update == 16 and learning_rate == @rate and method == 'grpo'"
-        )
+        rows = frames["training"]
+        part = rows[rows["learning_rate"].eq(rate) & rows["update"].eq(16)]
+        part = part[part["method"] == "grpo"]
         expected = part.groupby("updates_per_rollout")["reward"].mean()
         drawn = line(panel, "grpo")
         assert list(drawn.get_xdata()) == [1, 8]

@@ -64,7 +64,7 @@ def draw_staleness(frames: Frames, methods: Methods) -> Figure:
         _draw_lines(
             panel, last[last["learning_rate"] == rate], shown, "updates_per_rollout", "reward"
         )
-        panel.set(title=f"learning rate {rate:g}", xlabel="updates per rollout", ylim=(0.0, 1.0))
+        panel.set(title=f"learning rate {rate:g}", xlabel="updates per rollout")
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:g}")
     others[0].set_ylabel("expected reward\nafter training")
