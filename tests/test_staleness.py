@@ -1,12 +1,21 @@
 """Pushing one stale response, and training from stale ones."""
 
+import json
 import math
+import runpy
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from test_exact import CONFIG, METHODS, method
 
+from sspo.config import to_dict
+from sspo.exact import exact_study
 from sspo.staleness import push_down, stale_training
+
+SCRIPT = Path(__file__).parents[1] / "workflow" / "scripts" / "exact_study.py"
 
 GATE = {"tau_pos": 2.2, "tau_neg": 2.2}
 PUSHED = replace(
@@ -107,3 +116,15 @@ def test_updates_that_do_not_divide_into_rollouts_are_refused():
         ValueError, match=r"updates = 8 is not divisible by updates_per_rollout = 3"
     ):
         stale_training(replace(CONFIG, updates_per_rollout=(3,)))
+
+
+def test_the_script_writes_the_three_studies(tmp_path, monkeypatch):
+    config, output = tmp_path / "config.json", tmp_path / "study"
+    config.write_text(json.dumps(to_dict(CONFIG)))
+    monkeypatch.setattr(
+        sys, "argv", [str(SCRIPT), "--config", str(config), "--output", str(output)]
+    )
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    studies = {"gradients": exact_study, "pushes": push_down, "training": stale_training}
+    for name, study in studies.items():
+        pd.testing.assert_frame_equal(pd.read_csv(output / f"{name}.csv"), study(CONFIG))

@@ -96,12 +96,7 @@ def _runs(config: JsonDict) -> list[JsonDict]:
     experiment = config["experiment"]
     runs = []
     for method in experiment["methods"]:
-        if method not in config["methods"]:
-            known = ", ".join(config["methods"])
-            raise ConfigError(
-                f"experiment.methods: {method!r} is not defined; choose from {known}, or add an entry "
-                "under methods"
-            )
+        _method(config, method, "experiment.methods")
         for seed in experiment["seeds"]:
             runs.append(_rl_run(config, method, seed))
             from_dict(RunConfig, runs[-1], f"methods.{method}: ")
@@ -131,6 +126,15 @@ def _rl_run(config: JsonDict, method: str, seed: int) -> JsonDict:
             "or choose engine torch"
         )
     return run
+
+
+def _method(config: JsonDict, name: str, where: str) -> JsonDict:
+    if name not in config["methods"]:
+        known = ", ".join(config["methods"])
+        raise ConfigError(
+            f"{where}: {name!r} is not defined; choose from {known}, or add an entry under methods"
+        )
+    return config["methods"][name]
 
 
 def _objective(method: str, entry: JsonDict) -> JsonDict:
@@ -224,17 +228,18 @@ def _evaluation_config(config: JsonDict) -> JsonDict:
 
 
 def _exact_study_config(config: JsonDict) -> JsonDict | None:
-    """The study of every method that is defined, run or not; None where the YAML has no section."""
+    """The study with its methods written out; None where the YAML has no such section."""
     if "exact_study" not in config:
         return None
     methods = {}
-    for name, entry in config["methods"].items():
-        advantages = {**config["advantages"], **entry.get("advantages", {})}
+    for name in config["exact_study"]["methods"]:
+        entry = _method(config, name, "exact_study.methods")
         objective = _objective(name, entry)
         methods[name] = {
             "objective": objective["name"],
             "params": objective["params"],
-            "normalize_std": advantages["normalize_std"],
+            **config["advantages"],
+            **entry.get("advantages", {}),
         }
     study = {**config["exact_study"], "methods": methods}
     for count in from_dict(ExactStudyConfig, study, "exact_study.").updates_per_rollout:
