@@ -71,6 +71,24 @@ def gate_weight(name: str, ratio: float, tau: float) -> float:
     raise AssertionError(name)
 
 
+def pessimistic_value(name: str, ratio: float, tau: float, positive: bool) -> float:
+    """f_p(r): the ratio itself where A was not followed yet, a power of the gate where it was."""
+    followed = ratio if positive else 1.0 / ratio
+    if followed <= 1.0:
+        return ratio
+    at_1 = gate_value(name, 1.0, tau)
+    closing = (gate_value(name, followed, tau) / at_1) ** at_1
+    return closing if positive else 1.0 / closing
+
+
+def token_gate(params: dict, ratio: float, positive: bool) -> float:
+    """The gate that an objective's parameters name, at one token."""
+    gate, tau = params.get("gate", "sigmoid"), params["tau_pos" if positive else "tau_neg"]
+    if params.get("pessimistic"):
+        return pessimistic_value(gate, ratio, tau, positive)
+    return gate_value(gate, ratio, tau)
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The four tensors of a loss; ``logprobs`` carries the gradient."""
@@ -129,7 +147,6 @@ def loop_loss(name: str, inputs: Inputs, frozen: Tensor | None = None, **params)
     sequences, token_sum, token_count = [], 0.0, 0
     for i, advantage in enumerate(advantages):
         terms, log_ratios = [], []
-        tau = params.get("tau_pos" if advantage > 0 else "tau_neg")
         for t in range(len(mask[i])):
             if not mask[i][t]:
                 continue
@@ -146,10 +163,9 @@ def loop_loss(name: str, inputs: Inputs, frozen: Tensor | None = None, **params)
             elif name == "gspo":
                 log_ratios.append(log_ratio)
             elif name == "sapo":
-                gate = params.get("gate", "sigmoid")
-                terms.append(advantage * gate_value(gate, ratio, tau))
+                terms.append(advantage * token_gate(params, ratio, advantage > 0))
             elif name == "sspo":
-                log_ratios.append(math.log(gate_value(params["gate"], ratio, tau)))
+                log_ratios.append(math.log(token_gate(params, ratio, advantage > 0)))
         n = sum(1 for m in mask[i] if m)
         if name == "dr_grpo":
             sequences.append(sum(terms) / params["max_response_tokens"])
@@ -204,8 +220,8 @@ def loop_sequence_weight(name: str, inputs: Inputs, **params) -> list[float]:
             one_sided = [min(x, c) if advantage > 0 else max(x, -c) for x in log_ratios]
             weights.append(math.exp(sum(one_sided) / n))
         else:
-            tau, gate = params["tau_pos" if advantage > 0 else "tau_neg"], params["gate"]
-            values = [gate_value(gate, r, tau) / gate_value(gate, 1.0, tau) for r in ratios]
+            at_1 = token_gate(params, 1.0, advantage > 0)
+            values = [token_gate(params, r, advantage > 0) / at_1 for r in ratios]
             mean = sum(values) / n if name == "sapo" else math.prod(values) ** (1.0 / n)
             weights.append(mean)
     return weights

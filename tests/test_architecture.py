@@ -25,11 +25,14 @@ def closure(name):
     [
         ("gates", {"gates"}),
         ("advantages", {"advantages"}),
-        ("losses", {"losses", "gates"}),
+        ("batch", {"batch"}),
+        ("losses", {"losses", "gates", "batch"}),
         ("config", {"config"}),
         ("tasks", {"tasks"}),
         ("metrics", {"metrics", "files"}),
         ("statistics", {"statistics"}),
+        ("comparisons", {"comparisons", "statistics"}),
+        ("learning", {"learning", "statistics"}),
         ("rollout/engine", {"rollout/engine", "rollout/__init__"}),
         ("datasets", {"datasets", "config", "files"}),
         ("checkpoint", {"checkpoint", "config"}),
@@ -55,7 +58,15 @@ def test_the_core_knows_neither_plots_nor_provenance_nor_the_session(module):
     assert not closure(module) & forbidden
 
 
-@pytest.mark.parametrize("module", ["plotting", "curves", "tables", "statistics"])
+@pytest.mark.parametrize("module", ["exact", "staleness"])
+def test_the_exact_study_rests_on_the_objectives_alone(module):
+    core = {"exact", "staleness", "losses", "gates", "batch", "advantages", "config"}
+    assert closure(module) - {"__init__"} <= core
+
+
+@pytest.mark.parametrize(
+    "module", ["plotting", "curves", "tables", "statistics", "claims_report", "study_figures"]
+)
 def test_figures_never_reach_torch(module):
     for name in closure(module):
         text = (SOURCE / "sspo" / f"{name}.py").read_text(encoding="utf-8")

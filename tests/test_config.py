@@ -18,6 +18,7 @@ from sspo.config import (
     ConfigError,
     ControlConfig,
     EvaluationConfig,
+    ExactStudyConfig,
     ModelConfig,
     PretrainConfig,
     RunConfig,
@@ -201,6 +202,13 @@ BAD = [
         {"methods.sspo.rollout": {"max_response_tokens": 500}},
         ["context", "128", "max_response_tokens", "500"],
     ),
+    (
+        {"exact_study.updates_per_rollout": [1, 3]},
+        ["exact_study.updates = 128", "updates_per_rollout = 3", "divisible"],
+    ),
+    ({"exact_study.max_tokens": 7}, ["exact_study.max_tokens", "7", "6"]),
+    ({"methods.dr_grpo.params.clip_high": -1.0}, ["methods.dr_grpo", "clip_high", "-1.0"]),
+    ({"exact_study.methods": ["nobody"]}, ["exact_study.methods", "'nobody'", "grpo"]),
     ({"model.heads": 3}, ["model.hidden_size = 64", "model.heads"]),
     ({"validation.problems": 300}, ["validation.problems", "300", "256"]),
     # places outside the project, names that a shell would read
@@ -294,7 +302,8 @@ def test_shipped_configurations_are_valid(overlay, monkeypatch):
     places = expand_config(config, "mine.yaml")
     names = config["experiment"]["methods"] + ["supervised"] * config["experiment"]["control"]
     runs = {f"runs/{name}-s{seed}" for name in names for seed in config["experiment"]["seeds"]}
-    assert places.keys() == {"data", "base", "evaluation", "methods", "settings"} | runs
+    shared = {"data", "base", "evaluation", "methods", "settings", "exact_study"}
+    assert places.keys() == shared | runs
 
 
 @pytest.mark.parametrize("method", read("default.yaml")["methods"])
@@ -306,6 +315,14 @@ def test_every_method_of_the_default_can_be_run(method):
 
 def test_the_default_shows_every_objective():
     assert {m["objective"] for m in read("default.yaml")["methods"].values()} == set(LOSSES)
+
+
+def test_the_exact_study_writes_out_its_methods_and_may_be_left_out():
+    study = from_dict(ExactStudyConfig, expand({})["exact_study"])
+    assert list(study.methods) == read("default.yaml")["exact_study"]["methods"]
+    normalized = {name: m["normalize_std"] for name, m in study.methods.items()}
+    assert [name for name, on in normalized.items() if not on] == ["dr_grpo"]
+    assert "exact_study" not in expand({"exact_study": REMOVE})
 
 
 def test_limits_are_inclusive():
@@ -333,7 +350,7 @@ def changes_between(first: dict, second: dict) -> set[str]:
     [
         (
             {"methods.sspo.params.tau_pos": 2.0},
-            {"settings", *(f"runs/sspo-s{i}" for i in range(3))},
+            {"settings", "exact_study", *(f"runs/sspo-s{i}" for i in range(3))},
         ),
         (
             {"methods.sspo.train": {"learning_rate": 1e-3}},
@@ -341,7 +358,11 @@ def changes_between(first: dict, second: dict) -> set[str]:
         ),
         ({"methods.sspo.label": "ours"}, {"methods", "settings"}),
         ({"methods.sspo.color": "#123456"}, {"methods", "settings"}),
-        ({"methods.dapo.params.clip_high": 0.3}, set()),  # defined, and not part of the experiment
+        # defined, and not part of the experiment
+        ({"methods.dapo.params.clip_high": 0.3}, set()),
+        ({"methods.dr_grpo.params.clip_high": 0.3}, {"exact_study"}),
+        ({"methods.dapo.label": "other"}, set()),
+        ({"exact_study.draws": 2}, {"exact_study", "settings"}),
         ({"figures_dir": "figures/other"}, {"settings"}),
         ({"evaluation.samples": 16}, {"evaluation", "settings"}),
         ({"task.style.slip": 0.5}, {"data", "settings"}),
@@ -470,6 +491,7 @@ def test_every_object_of_the_schema_refuses_unknown_keys():
         ("validation", "ValidationConfig"),
         ("evaluation", "EvaluationConfig"),
         ("compute", "ComputeConfig"),
+        ("exact_study", "ExactStudyConfig"),
     ],
 )
 def test_schema_and_dataclasses_agree_on_keys_and_all_are_required(section, kind):

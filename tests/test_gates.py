@@ -9,7 +9,7 @@ import torch
 from reference import ALL_GATES, CDF_GATES, SMOOTH_GATES, SMOOTH_LOG_GATES, gate_value, gate_weight
 from scipy import stats
 
-from sspo.gates import GATES, log_gate
+from sspo.gates import GATES, log_gate, pessimistic_log_gate
 
 TAUS = (0.5, 1.0, 1.05, 4.0)
 DISTRIBUTIONS = {"sigmoid": stats.logistic, "erf": stats.norm, "arctan": stats.cauchy}
@@ -233,6 +233,48 @@ def test_sigmoid_weight_relative_to_on_policy_peaks_above_ratio_one(ratio, relat
     log_ratio = torch.tensor([ratio, 1.0], dtype=torch.float64).log()
     weight = log_slope("sigmoid", log_ratio, 1.0)
     assert round((weight[0] / weight[1]).item(), 2) == relative
+
+
+# The pessimistic gate (ours) ---------------------------------------------------------------------
+
+
+def pessimistic(gate: str, log_ratio: torch.Tensor, tau: float, positive: bool) -> torch.Tensor:
+    tau = torch.tensor(tau, dtype=log_ratio.dtype)
+    return pessimistic_log_gate(gate, log_ratio, tau, torch.tensor(positive))
+
+
+@pytest.mark.parametrize("positive", (True, False))
+@every_tau
+@smooth_gate
+def test_pessimistic_gate_is_the_ratio_against_the_advantage_and_c1_at_ratio_one(
+    gate, tau, positive
+):
+    against = torch.linspace(0.0, 6.0, 61, dtype=torch.float64) * (-1.0 if positive else 1.0)
+    assert torch.equal(pessimistic(gate, against, tau, positive), against)
+    around = torch.tensor([-1e-7, 0.0, 1e-7], dtype=torch.float64, requires_grad=True)
+    value = pessimistic(gate, around, tau, positive)
+    (slope,) = torch.autograd.grad(value.sum(), around)
+    torch.testing.assert_close(slope, torch.ones(3).double(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(value, around, rtol=0, atol=1e-12)
+
+
+@every_tau
+@smooth_gate
+def test_pessimistic_gate_of_the_other_sign_is_its_mirror_image(gate, tau):
+    x = torch.linspace(-3.0, 3.0, 61, dtype=torch.float64)
+    mirrored = -pessimistic(gate, -x, tau, positive=False)
+    assert torch.equal(pessimistic(gate, x, tau, positive=True), mirrored)
+
+
+@pytest.mark.parametrize("positive", (True, False))
+@pytest.mark.parametrize("tau", (0.1, 1.0, 10.0, 200.0))
+@every_gate
+def test_pessimistic_gate_stays_finite_in_float32_at_log_ratio_60(gate, tau, positive):
+    x = torch.tensor([-60.0, -1.0, 0.0, 1.0, 60.0], requires_grad=True)
+    value = pessimistic(gate, x, tau, positive)
+    (slope,) = torch.autograd.grad(value.sum(), x)
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value).all() and torch.isfinite(slope).all()
 
 
 # Numbers and interface ---------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from reference import (
     loop_gradient,
     loop_loss,
     loop_sequence_weight,
+    pessimistic_value,
     ragged_batch,
     token_rows,
 )
@@ -38,6 +39,11 @@ CASES = {
     "gmpo": ("gmpo", {"clip": 0.4}),
     **{f"sapo-{g}": ("sapo", {**TAUS, "gate": g}) for g in ALL_GATES},
     **{f"sspo-{g}": ("sspo", {**TAUS, "gate": g}) for g in ALL_GATES},
+    **{
+        f"{name}-pessimistic-{g}": (name, {**TAUS, "gate": g, "pessimistic": True})
+        for name in ("sapo", "sspo")
+        for g in ("sigmoid", "log_tanh")
+    },
 }
 SEQUENCE_MEAN = [c for c in CASES if c not in ("dr_grpo", "dapo", "cispo")]
 
@@ -485,6 +491,93 @@ def test_an_advantage_of_zero_counts_as_negative(name):
     assert expected != pytest.approx(loop_sequence_weight(name, inputs, **params | {"tau_neg": 1}))
 
 
+# The pessimistic gate (ours) ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ("sapo", "sspo"))
+@every_gate
+def test_the_pessimistic_option_left_out_or_off_is_the_published_method(name, gate):
+    inputs = ragged_batch(spread=1.0)
+    published = loss_and_gradient(name, inputs, gate=gate, **TAUS)
+    off = loss_and_gradient(name, inputs, gate=gate, pessimistic=False, **TAUS)
+    assert torch.equal(published[0], off[0]) and torch.equal(published[1], off[1])
+
+
+def test_pessimistic_sspo_with_a_hard_log_clip_is_gmpo():
+    inputs = ragged_batch(spread=1.0)
+    hard = {"gate": "log_clip", "tau_pos": 2.5, "tau_neg": 2.5, "pessimistic": True}
+    ours = loss_and_gradient("sspo", inputs, **hard)
+    assert_same(ours, loss_and_gradient("gmpo", inputs, clip=0.4), rtol=1e-13)
+
+
+def test_pessimistic_sapo_with_a_hard_log_clip_is_grpo_with_the_same_bounds():
+    inputs = ragged_batch(spread=1.0)
+    hard = {"gate": "log_clip", "tau_pos": 4.0, "tau_neg": 4.0, "pessimistic": True}
+    bounds = {"clip_low": 1.0 - math.exp(-0.25), "clip_high": math.exp(0.25) - 1.0}
+    ours = loss_and_gradient("sapo", inputs, **hard)
+    assert_same(ours, loss_and_gradient("grpo", inputs, **bounds), rtol=1e-13)
+
+
+@pytest.mark.parametrize("gate", SMOOTH_GATES)
+def test_pessimistic_coefficients_equal_the_closed_form(gate):
+    inputs = ragged_batch(6, spread=0.8)
+    params = {"gate": gate, "pessimistic": True, **TAUS}
+    token, sequence = (coefficients_of(name, inputs, **params) for name in ("sapo", "sspo"))
+    ratios = (inputs.logprobs - inputs.old_logprobs).exp().tolist()
+    for i, (advantage, n) in enumerate(zip(inputs.advantages.tolist(), LENGTHS, strict=True)):
+        if advantage == 0.0:
+            continue
+        tau = TAUS["tau_pos"] if advantage > 0 else TAUS["tau_neg"]
+        values = [pessimistic_value(gate, r, tau, advantage > 0) for r in ratios[i][:n]]
+        followed = [r if advantage > 0 else 1.0 / r for r in ratios[i][:n]]
+        weights = [
+            gate_weight(gate, d, tau) / gate_weight(gate, 1.0, tau) if d > 1.0 else 1.0
+            for d in followed
+        ]
+        s = math.prod(values) ** (1.0 / n)
+        by_sequence = [s * w for w in weights]
+        by_token = [f * w for f, w in zip(values, weights, strict=True)]
+        assert sequence[i, :n].tolist() == pytest.approx(by_sequence, rel=1e-10, abs=1e-14)
+        assert token[i, :n].tolist() == pytest.approx(by_token, rel=1e-10, abs=1e-14)
+
+
+@pytest.mark.parametrize("gate", ("sigmoid", "erf", "log_tanh", "log_erf"))
+def test_pessimistic_sapo_closes_the_two_quadrants_that_ppo_cuts_and_keeps_ppos_ratio_in_the_others(
+    gate,
+):
+    far = 4.0
+    inputs = token_rows([[far], [-far], [far], [-far]], [1.0, 1.0, -1.0, -1.0])
+    c = coefficients_of("sapo", inputs, gate=gate, tau_pos=2.0, tau_neg=2.0, pessimistic=True)
+    assert c[0, 0] < 0.05 and c[3, 0] < 0.05
+    assert c[1, 0].item() == pytest.approx(math.exp(-far), rel=1e-13)
+    assert c[2, 0].item() == pytest.approx(math.exp(far), rel=1e-13)
+
+
+@pytest.mark.parametrize("gate", SMOOTH_GATES)
+def test_pessimistic_weight_of_a_followed_token_is_the_same_for_both_signs_and_falls_to_zero(gate):
+    steps = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
+    rows = [[d, *[0.0] * 9_999] for d in steps] + [[-d, *[0.0] * 9_999] for d in steps]
+    inputs = token_rows(rows, [1.0] * 6 + [-1.0] * 6)
+    params = {"gate": gate, "tau_pos": 2.0, "tau_neg": 2.0, "pessimistic": True}
+    c = coefficients_of("sspo", inputs, **params)[:, 0]
+    torch.testing.assert_close(c[:6], c[6:], rtol=5e-3, atol=0)
+    assert c[0].item() == pytest.approx(1.0, rel=1e-12)
+    assert (c[1:6].diff() <= 0).all() and c[5] < 0.02
+
+
+@pytest.mark.parametrize("tau", (0.5, 1.0, 5.0, 50.0))
+def test_no_temperature_closes_the_published_sigmoid_gate_for_a_token_pushed_down(tau):
+    """w / w(1) = 2 r (1 - sigmoid(tau (r - 1))) lies between r and 2 r for every r < 1."""
+    ratios = [0.9, 0.5, 0.1, 0.01]
+    rows = [[math.log(r), *[0.0] * 99_999] for r in ratios]
+    params = {"gate": "sigmoid", "tau_pos": tau, "tau_neg": tau}
+    published = coefficients_of("sspo", token_rows(rows, [-1.0] * 4), **params)[:, 0]
+    for weight, ratio in zip(published.tolist(), ratios, strict=True):
+        assert ratio * 0.99 < weight < 2.0 * ratio
+    mended = coefficients_of("sspo", token_rows(rows, [-1.0] * 4), pessimistic=True, **params)
+    assert mended[-1, 0] < 1e-6
+
+
 # Invariances -----------------------------------------------------------------------------------
 
 
@@ -817,6 +910,7 @@ VALID = [
     ("sapo", {"tau_pos": 1.0, "tau_neg": 1.05}),
     *[("sapo", {"tau_pos": 1.0, "tau_neg": 1.05, "gate": g}) for g in ALL_GATES],
     *[("sspo", {"tau_pos": 1.0, "tau_neg": 1.05, "gate": g}) for g in ALL_GATES],
+    ("sspo", {"tau_pos": 2.2, "tau_neg": 2.2, "gate": "log_tanh", "pessimistic": True}),
 ]
 
 
@@ -862,6 +956,8 @@ INVALID = [
     ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "gate": ""}, "gate ''"),
     ("sspo", SSPO | {"gate": None}, "gate"),
     ("sspo", SSPO | {"gate": ["sigmoid"]}, "gate"),
+    ("sspo", SSPO | {"pessimistic": 1}, "pessimistic = 1"),
+    ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "pessimistic": "no"}, "pessimistic = no"),
     ("sspo", SSPO | {"tau_pos": "1.0"}, "tau_pos"),
     ("sspo", SSPO | {"tau_neg": None}, "tau_neg"),
     ("grpo", {"clip_low": "0.2", "clip_high": 0.2}, "clip_low"),

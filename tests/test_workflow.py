@@ -267,7 +267,7 @@ NEW_OBJECTIVE = '''
 
 def reinforce(logprobs, old_logprobs, advantages, mask, *, scale):
     """Plain REINFORCE, scaled."""
-    batch = _prepare(logprobs, old_logprobs, advantages, mask)
+    batch = prepare(logprobs, old_logprobs, advantages, mask)
     objective = scale * batch.advantages * batch.sequence_mean(batch.logprobs)
     return -objective.mean(), batch.stats(torch.ones_like(batch.advantages))
 

@@ -235,6 +235,30 @@ class ControlConfig:
     compute: ComputeConfig
 
 
+@dataclass(frozen=True)
+class ExactStudyConfig:
+    """The study of ``sspo.exact`` and ``sspo.staleness``; see there for what the numbers mean.
+
+    ``methods`` holds, by name, ``objective``, ``params`` and ``normalize_std``.
+    """
+
+    vocabulary: int
+    max_tokens: int
+    prompts: int
+    logit_scale: float
+    draws: int
+    seed: int
+    drifts: tuple[float, ...]
+    features: int
+    group_size: int
+    updates: int
+    updates_per_rollout: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+    pushes: int
+    push_size: float
+    methods: JsonDict
+
+
 def load_json(path: str | Path) -> JsonDict:
     """Read a JSON object.
 

@@ -19,6 +19,7 @@ from sspo.config import (
     ConfigError,
     ControlConfig,
     EvaluationConfig,
+    ExactStudyConfig,
     JsonDict,
     ModelConfig,
     PretrainConfig,
@@ -55,8 +56,8 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
     """Every config of the experiment: place (a folder under the results) -> plain data.
 
     Places are ``data``, ``base``, ``evaluation``, ``methods`` (labels and colours, for figures),
-    ``settings`` (everything, for table T4) and ``runs/{method}-s{seed}`` for every method and for the
-    supervised-only control.
+    ``settings`` (everything, for table T4), ``exact_study`` where the YAML has that section, and
+    ``runs/{method}-s{seed}`` for every method and for the supervised-only control.
 
     Raises:
         ConfigError: a combination that cannot run; names the key and the fix.
@@ -67,6 +68,7 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
         runs = {f"runs/{run['run']}": run for run in _runs(config)}
         base = _base_config(config)
         evaluation = _evaluation_config(config)
+        study = _exact_study_config(config)
         _check_lengths(config)
         _check_validation(config)
     except ConfigError as error:
@@ -79,6 +81,7 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
         "evaluation": evaluation,
         "methods": looks,
         "settings": {**config, "methods": used},
+        **({"exact_study": study} if study else {}),
         **runs,
     }
 
@@ -93,12 +96,7 @@ def _runs(config: JsonDict) -> list[JsonDict]:
     experiment = config["experiment"]
     runs = []
     for method in experiment["methods"]:
-        if method not in config["methods"]:
-            known = ", ".join(config["methods"])
-            raise ConfigError(
-                f"experiment.methods: {method!r} is not defined; choose from {known}, or add an entry "
-                "under methods"
-            )
+        _method(config, method, "experiment.methods")
         for seed in experiment["seeds"]:
             runs.append(_rl_run(config, method, seed))
             from_dict(RunConfig, runs[-1], f"methods.{method}: ")
@@ -111,16 +109,11 @@ def _runs(config: JsonDict) -> list[JsonDict]:
 
 def _rl_run(config: JsonDict, method: str, seed: int) -> JsonDict:
     entry = config["methods"][method]
-    objective = {"name": entry["objective"], "params": entry["params"]}
-    try:
-        check_objective(objective["name"], objective["params"])
-    except ValueError as error:
-        raise ConfigError(f"methods.{method}: {error}") from None
     run = {
         "run": f"{method}-s{seed}",
         "method": method,
         "seed": seed,
-        "objective": objective,
+        "objective": _objective(method, entry),
         "advantages": {**config["advantages"], **entry.get("advantages", {})},
         "rollout": {**config["rollout"], **entry.get("rollout", {})},
         "train": {**config["train"], **entry.get("train", {})},
@@ -133,6 +126,23 @@ def _rl_run(config: JsonDict, method: str, seed: int) -> JsonDict:
             "or choose engine torch"
         )
     return run
+
+
+def _method(config: JsonDict, name: str, where: str) -> JsonDict:
+    if name not in config["methods"]:
+        known = ", ".join(config["methods"])
+        raise ConfigError(
+            f"{where}: {name!r} is not defined; choose from {known}, or add an entry under methods"
+        )
+    return config["methods"][name]
+
+
+def _objective(method: str, entry: JsonDict) -> JsonDict:
+    try:
+        check_objective(entry["objective"], entry["params"])
+    except ValueError as error:
+        raise ConfigError(f"methods.{method}: {error}") from None
+    return {"name": entry["objective"], "params": entry["params"]}
 
 
 def _control_run(config: JsonDict, seed: int) -> JsonDict:
@@ -215,6 +225,30 @@ def _evaluation_config(config: JsonDict) -> JsonDict:
         if split not in config["task"]["splits"]:
             raise ConfigError(f"evaluation.splits: no split {split!r} in task.splits; add it there")
     return {"evaluation": evaluation, "sampling": _sampling(config), "compute": config["compute"]}
+
+
+def _exact_study_config(config: JsonDict) -> JsonDict | None:
+    """The study with its methods written out; None where the YAML has no such section."""
+    if "exact_study" not in config:
+        return None
+    methods = {}
+    for name in config["exact_study"]["methods"]:
+        entry = _method(config, name, "exact_study.methods")
+        objective = _objective(name, entry)
+        methods[name] = {
+            "objective": objective["name"],
+            "params": objective["params"],
+            **config["advantages"],
+            **entry.get("advantages", {}),
+        }
+    study = {**config["exact_study"], "methods": methods}
+    for count in from_dict(ExactStudyConfig, study, "exact_study.").updates_per_rollout:
+        if study["updates"] % count:
+            raise ConfigError(
+                f"exact_study.updates = {study['updates']} is not divisible by updates_per_rollout = "
+                f"{count}; change one"
+            )
+    return study
 
 
 def _check_lengths(config: JsonDict) -> None:

@@ -113,3 +113,34 @@ def log_gate(name: str, log_ratio: Tensor, tau: Tensor) -> Tensor:
     if name not in GATES:
         raise ValueError(f"unknown gate {name!r}; choose one of {', '.join(GATES)}")
     return GATES[name](log_ratio, tau)
+
+
+def pessimistic_log_gate(name: str, log_ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+    """The gate closed only where PPO's min cuts, and alike for both signs of A (ours).
+
+    With a = sign(A), d = a l how far a token has already gone where its advantage pushes it,
+    L = log f of the gate called ``name`` and w(d) = dL/dl:
+
+        log f_p = l                          d <= 0: open, weight 1, as in PPO and GMPO
+        log f_p = a (L(d) - L(0)) / w(0)     d > 0:  closing, weight w(d) / w(0)
+
+    Both weights are 1 at d = 0, so f_p is C1 with f_p(1) = f_p'(1) = 1. A published gate is a
+    function of r alone: it also closes for tokens that moved against their advantage, and in ratio
+    space it hardly closes for A < 0, because r - 1 cannot fall below -1. Here A < 0 at r weighs as
+    much as A > 0 at 1 / r. With ``log_clip`` this is GMPO's clip at c = 1 / tau.
+
+    Args:
+        name: a key of ``GATES``.
+        log_ratio: l = log r in nats, any shape.
+        tau: positive temperature, broadcastable to ``log_ratio``.
+        positive: whether A > 0, broadcastable to ``log_ratio``.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    sign = torch.where(positive, 1.0, -1.0).to(log_ratio.dtype)
+    gone = sign * log_ratio
+    at_1 = log_gate(name, torch.zeros_like(tau), tau)
+    # f'(1) = 1 in every gate, so w(0) = 1 / f(1).
+    closing = sign * (log_gate(name, gone, tau) - at_1) * at_1.exp()
+    return torch.where(gone > 0.0, closing, log_ratio)

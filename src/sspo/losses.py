@@ -26,38 +26,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sspo.gates import log_gate
+from sspo.batch import MAX_LOG_RATIO, Batch, prepare, widen
+from sspo.gates import log_gate, pessimistic_log_gate
 
 LossAndStats = tuple[Tensor, dict[str, Tensor]]
-
-# Beyond this many nats a ratio has no meaning and exp() overflows float32 (at 88.7).
-MAX_LOG_RATIO = 60.0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Checked float inputs of a loss: log_ratio, mask (B, T); advantages, lengths (B, 1)."""
-
-    logprobs: Tensor
-    log_ratio: Tensor
-    advantages: Tensor
-    mask: Tensor
-    lengths: Tensor
-
-    def sequence_mean(self, values: Tensor) -> Tensor:
-        """(B, T) -> (B, 1), the mean over each response's own tokens."""
-        return (values * self.mask).sum(dim=1, keepdim=True) / self.lengths
-
-    def token_mean(self, values: Tensor) -> Tensor:
-        """(B, T) -> scalar, the mean over all response tokens of the batch."""
-        return (values * self.mask).sum() / self.mask.sum().clamp(min=1.0)
-
-    def stats(self, sequence_weight: Tensor) -> dict[str, Tensor]:
-        """What a loss reports beside its value; ``sequence_weight`` is (B, 1)."""
-        return {
-            "log_ratio": self.log_ratio.detach(),
-            "sequence_weight": sequence_weight.detach().squeeze(1),
-        }
 
 
 def grpo(
@@ -70,7 +42,7 @@ def grpo(
     clip_high: float,
 ) -> LossAndStats:
     """GRPO (arXiv 2402.03300): mean_i mean_t min(r A, clip(r, 1 - lo, 1 + hi) A)."""
-    batch = _prepare(logprobs, old_logprobs, advantages, mask)
+    batch = prepare(logprobs, old_logprobs, advantages, mask)
     objective, weight = _clipped_tokens(batch, clip_low, clip_high)
     return -batch.sequence_mean(objective).mean(), batch.stats(weight)
 
@@ -90,7 +62,7 @@ def dr_grpo(
     Meant for advantages without the division by the standard deviation.
     """
     _require(max_response_tokens >= 1, "max_response_tokens", max_response_tokens, "at least 1")
-    batch = _prepare(logprobs, old_logprobs, advantages, mask)
+    batch = prepare(logprobs, old_logprobs, advantages, mask)
     objective, weight = _clipped_tokens(batch, clip_low, clip_high)
     per_sequence = (objective * batch.mask).sum(dim=1) / max_response_tokens
     return -per_sequence.mean(), batch.stats(weight)
@@ -106,7 +78,7 @@ def dapo(
     clip_high: float,
 ) -> LossAndStats:
     """DAPO (arXiv 2503.14476): GRPO's tokens averaged over all tokens of the batch."""
-    batch = _prepare(logprobs, old_logprobs, advantages, mask)
+    batch = prepare(logprobs, old_logprobs, advantages, mask)
     objective, weight = _clipped_tokens(batch, clip_low, clip_high)
     return -batch.token_mean(objective), batch.stats(weight)
 
@@ -124,7 +96,7 @@ def cispo(
     The weight is capped, never the gradient's path: every token keeps contributing.
     """
     _require(clip_high > 0.0, "clip_high", clip_high, "positive")
-    batch = _prepare(logprobs, old_logprobs, advantages, mask)
+    batch = prepare(logprobs, old_logprobs, advantages, mask)
     weight = batch.log_ratio.exp().clamp(max=1.0 + clip_high).detach()
     objective = weight * batch.advantages * batch.logprobs
     return -batch.token_mean(objective), batch.stats(batch.sequence_mean(weight))
@@ -141,7 +113,7 @@ def gspo(
 ) -> LossAndStats:
     """GSPO (arXiv 2507.18071): min(s A, clip(s, 1 - lo, 1 + hi) A), s = exp(mean_t l)."""
     _require_clip(clip_low, clip_high)
-    batch = _prepare(logprobs, old_logprobs, advantages, mask)
+    batch = prepare(logprobs, old_logprobs, advantages, mask)
     weight = batch.sequence_mean(batch.log_ratio).exp()
     objective = _clipped(weight, batch.advantages, clip_low, clip_high)
     return -objective.mean(), batch.stats(weight)
@@ -161,7 +133,7 @@ def gmpo(
     on the side towards which its advantage would push it.
     """
     _require(clip > 0.0, "clip", clip, "positive")
-    batch = _prepare(logprobs, old_logprobs, advantages, mask)
+    batch = prepare(logprobs, old_logprobs, advantages, mask)
     one_sided = torch.where(
         batch.advantages > 0.0, batch.log_ratio.clamp(max=clip), batch.log_ratio.clamp(min=-clip)
     )
@@ -178,14 +150,18 @@ def sapo(
     tau_pos: float,
     tau_neg: float,
     gate: str = "sigmoid",
+    pessimistic: bool = False,
 ) -> LossAndStats:
     """SAPO (arXiv 2511.20347): A mean_t f(r), f(r) = (4 / tau) sigmoid(tau (r - 1)).
 
     tau is ``tau_pos`` for A > 0 and ``tau_neg`` otherwise. The published method has the sigmoid gate;
     any other gate here is ours, to separate the gate from the level at which it acts.
+    ``pessimistic`` (ours) makes it ``sspo.gates.pessimistic_log_gate``: the coefficient of
+    grad log pi_{i,t} is then (A_i / n_i) r where A has not been followed yet, as in PPO, and
+    (A_i / n_i) f_p(r) w(d) / w(0) where it has.
     """
-    batch = _prepare(logprobs, old_logprobs, advantages, mask)
-    log_f, log_f_at_1 = _gated(batch, gate, tau_pos, tau_neg)
+    batch = prepare(logprobs, old_logprobs, advantages, mask)
+    log_f, log_f_at_1 = _gated(batch, gate, tau_pos, tau_neg, pessimistic)
     objective = batch.advantages * batch.sequence_mean(log_f.exp())
     normalized = batch.sequence_mean((log_f - log_f_at_1).exp())
     return -objective.mean(), batch.stats(normalized)
@@ -200,15 +176,17 @@ def sspo(
     gate: str,
     tau_pos: float,
     tau_neg: float,
+    pessimistic: bool = False,
 ) -> LossAndStats:
     """SSPO (arXiv 2602.19327): A exp(mean_t log f(r)), a geometric mean of soft token gates.
 
     The coefficient of grad log pi_{i,t} is (A_i / n_i) s_i w(r_{i,t}) with s_i = exp(mean_t log f)
     and w = d log f / d log r. tau is ``tau_pos`` for A > 0 and ``tau_neg`` otherwise; ``gate`` is a
-    key of ``sspo.gates.GATES``.
+    key of ``sspo.gates.GATES``. ``pessimistic`` (ours) makes it ``pessimistic_log_gate``: w is then 1
+    where A has not been followed yet, as in GMPO, and w(d) / w(0) where it has.
     """
-    batch = _prepare(logprobs, old_logprobs, advantages, mask)
-    log_f, log_f_at_1 = _gated(batch, gate, tau_pos, tau_neg)
+    batch = prepare(logprobs, old_logprobs, advantages, mask)
+    log_f, log_f_at_1 = _gated(batch, gate, tau_pos, tau_neg, pessimistic)
     log_weight = batch.sequence_mean(log_f)
     objective = batch.advantages * log_weight.exp()
     return -objective.mean(), batch.stats((log_weight - log_f_at_1).exp())
@@ -291,35 +269,9 @@ def k3_divergence(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
 
     Unbiased when the tokens come from pi, and never negative (the "k3" estimator used by GRPO).
     """
-    difference = _widen(reference_logprobs) - _widen(logprobs)
+    difference = widen(reference_logprobs) - widen(logprobs)
     difference = difference.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return torch.expm1(difference) - difference
-
-
-def _prepare(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Batch:
-    if not logprobs.shape == old_logprobs.shape == mask.shape or logprobs.ndim != 2:
-        raise ValueError(
-            "logprobs, old_logprobs and mask must share one (B, T) shape, got "
-            f"{tuple(logprobs.shape)}, {tuple(old_logprobs.shape)}, {tuple(mask.shape)}"
-        )
-    if advantages.shape != logprobs.shape[:1]:
-        raise ValueError(
-            f"advantages must be ({logprobs.shape[0]},), got {tuple(advantages.shape)}"
-        )
-    logprobs = _widen(logprobs)
-    dtype = logprobs.dtype
-    mask = mask.to(dtype)
-    # where(), not multiplication: padding may hold inf, and 0 * inf is NaN.
-    logprobs = torch.where(mask > 0, logprobs, 0.0)
-    old_logprobs = torch.where(mask > 0, old_logprobs.to(dtype), 0.0)
-    log_ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    lengths = mask.sum(dim=1, keepdim=True).clamp(min=1.0)
-    return Batch(logprobs, log_ratio, advantages.to(dtype).unsqueeze(1), mask, lengths)
-
-
-def _widen(values: Tensor) -> Tensor:
-    """float64 stays, everything else becomes float32."""
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def _clipped(ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> Tensor:
@@ -336,11 +288,17 @@ def _clipped_tokens(batch: Batch, clip_low: float, clip_high: float) -> tuple[Te
     return objective, batch.sequence_mean(ratio)
 
 
-def _gated(batch: Batch, gate: str, tau_pos: float, tau_neg: float) -> tuple[Tensor, Tensor]:
+def _gated(
+    batch: Batch, gate: str, tau_pos: float, tau_neg: float, pessimistic: bool
+) -> tuple[Tensor, Tensor]:
     """(B, T) log f(r) with each response's tau, and (B, 1) its value at r = 1."""
     for key, tau in (("tau_pos", tau_pos), ("tau_neg", tau_neg)):
         _require(0.0 < tau < math.inf, key, tau, "positive and finite")
-    tau = torch.full_like(batch.advantages, tau_neg).masked_fill(batch.advantages > 0.0, tau_pos)
+    _require(isinstance(pessimistic, bool), "pessimistic", pessimistic, "true or false")
+    positive = batch.advantages > 0.0
+    tau = torch.full_like(batch.advantages, tau_neg).masked_fill(positive, tau_pos)
+    if pessimistic:
+        return pessimistic_log_gate(gate, batch.log_ratio, tau, positive), torch.zeros_like(tau)
     return log_gate(gate, batch.log_ratio, tau), log_gate(gate, torch.zeros_like(tau), tau)
 
 

@@ -8,11 +8,13 @@ Which one to use:
   three times in four (``tests/test_statistics.py`` measures it);
 - two methods with paired seeds: ``paired_difference``, where what a seed does to both cancels;
 - a single checkpoint: ``proportion_interval`` over its problems;
-- ten seeds or more, on problems that stand for others: ``hierarchical_interval``.
+- ten seeds or more, on problems that stand for others: ``hierarchical_interval``, or
+  ``stratified_interval`` over several splits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +45,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     Raises:
         ValueError: no values, or one that is not finite.
     """
-    values = _finite(values, dimensions=1)
+    values = finite_values(values, dimensions=1)
     mean = float(values.mean())
     if len(values) < 2:
         return Interval(mean, np.nan, np.nan)
@@ -63,7 +65,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interv
     Raises:
         ValueError: different lengths, no values, or one that is not finite.
     """
-    a, b = _finite(a, dimensions=1), _finite(b, dimensions=1)
+    a, b = finite_values(a, dimensions=1), finite_values(b, dimensions=1)
     if a.shape != b.shape:
         raise ValueError(f"paired values need the same seeds, got {len(a)} and {len(b)} values")
     return mean_interval(a - b, level)
@@ -89,7 +91,7 @@ def proportion_interval(
     Raises:
         ValueError: no scores, or one outside [0, 1].
     """
-    scores = _finite(scores, dimensions=1)
+    scores = finite_values(scores, dimensions=1)
     if scores.min() < 0.0 or scores.max() > 1.0:
         raise ValueError(f"scores must lie in [0, 1], got {scores.min()} to {scores.max()}")
     mean, tail = float(scores.mean()), (1.0 - level) / 2.0
@@ -99,7 +101,7 @@ def proportion_interval(
     if mean == 1.0:
         return Interval(mean, 1.0 - bound, mean)
     drawn = generator.integers(len(scores), size=(resamples, len(scores)))
-    return _percentile(mean, scores[drawn].mean(axis=1), level)
+    return percentile_interval(mean, scores[drawn].mean(axis=1), level)
 
 
 def hierarchical_interval(
@@ -123,7 +125,7 @@ def hierarchical_interval(
     Raises:
         ValueError: fewer than two seeds, no problems, or a score that is not finite.
     """
-    scores = _finite(scores, dimensions=2)
+    scores = finite_values(scores, dimensions=2)
     seeds, problems = scores.shape
     if seeds < 2:
         raise ValueError("one seed has no spread between seeds; use proportion_interval")
@@ -131,15 +133,76 @@ def hierarchical_interval(
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=resamples)
     of_problems = generator.multinomial(problems, np.full(problems, 1.0 / problems), size=resamples)
     means = ((of_seeds @ scores) * of_problems).sum(axis=1) / scores.size
-    return _percentile(float(scores.mean()), means, level)
+    return percentile_interval(float(scores.mean()), means, level)
 
 
-def _percentile(mean: float, resampled: NDArray[np.float64], level: float) -> Interval:
+def interquartile_mean(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
+    """Mean of the middle half along an axis: a quarter, rounded down, is cut off at either end.
+
+    Less moved by one collapsed run than the mean, less noisy than the median (arXiv 2108.13264).
+
+    Args:
+        values: any shape.
+        axis: the axis that is reduced.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    return stats.trim_mean(finite_values(values, values.ndim), 0.25, axis=axis)
+
+
+def stratified_interval(
+    strata: Sequence[ArrayLike],
+    generator: np.random.Generator,
+    statistic: Callable[..., NDArray[np.float64]] = interquartile_mean,
+    level: float = 0.95,
+    resamples: int = 2_000,
+) -> Interval:
+    """A statistic of one method over seeds and splits: a stratified percentile bootstrap.
+
+    Every resample draws seeds, one draw for all splits because one model answered them all, and
+    within every split as many problems as it has. The statistic is that of the seeds x splits
+    accuracies. Too narrow below about ten seeds, like ``hierarchical_interval``.
+
+    Args:
+        strata: per split (seeds, problems), the same seeds in the same order.
+        generator: source of the resamples.
+        statistic: reduces the axis ``axis``, as ``interquartile_mean`` or ``numpy.mean`` do.
+        level: coverage.
+        resamples: bootstrap resamples.
+
+    Returns:
+        ``mean`` is the statistic of the scores as they are.
+
+    Raises:
+        ValueError: no splits, fewer than two seeds, splits of other seeds, or scores not finite.
+    """
+    strata = [finite_values(scores, dimensions=2) for scores in strata]
+    counts = {len(scores) for scores in strata}
+    if len(counts) != 1:
+        raise ValueError(f"every split needs the same seeds, got {sorted(counts)} of them")
+    seeds = counts.pop()
+    if seeds < 2:
+        raise ValueError("one seed has no spread between seeds; use proportion_interval")
+    drawn = generator.integers(seeds, size=(resamples, seeds))
+    accuracies = []
+    for scores in strata:
+        problems = scores.shape[1]
+        often = generator.multinomial(problems, np.full(problems, 1.0 / problems), size=resamples)
+        accuracies.append(np.take_along_axis(often @ scores.T / problems, drawn, axis=1))
+    point = statistic(np.concatenate([scores.mean(axis=1) for scores in strata]), axis=-1)
+    resampled = statistic(np.concatenate(accuracies, axis=1), axis=-1)
+    return percentile_interval(float(point), resampled, level)
+
+
+def percentile_interval(mean: float, resampled: NDArray[np.float64], level: float) -> Interval:
+    """The quantiles of a bootstrap around an estimate."""
     low, high = np.quantile(resampled, [0.5 - level / 2.0, 0.5 + level / 2.0])
     return Interval(mean, float(low), float(high))
 
 
-def _finite(values: ArrayLike, dimensions: int) -> NDArray[np.float64]:
+def finite_values(values: ArrayLike, dimensions: int) -> NDArray[np.float64]:
     """The values as floats; a missing seed is the caller's to handle, never dropped here."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != dimensions or array.size == 0:

@@ -1,0 +1,27 @@
+"""The exact study: bias of every objective, one stale response pushed, training from stale ones."""
+
+import torch
+
+from sspo.cli import parse_paths, run
+from sspo.config import ExactStudyConfig, from_json
+from sspo.exact import exact_study
+from sspo.staleness import push_down, stale_training
+
+STUDIES = {"gradients": exact_study, "pushes": push_down, "training": stale_training}
+
+
+def main() -> None:
+    arguments = parse_paths(
+        __doc__,
+        config="JSON of the study",
+        output="folder for gradients.csv, pushes.csv and training.csv",
+    )
+    torch.set_num_threads(1)  # tiny tensors: more threads only get in each other's way
+    config = from_json(ExactStudyConfig, arguments.config)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name, study in STUDIES.items():
+        study(config).to_csv(arguments.output / f"{name}.csv", index=False)
+
+
+if __name__ == "__main__":
+    run(main)
