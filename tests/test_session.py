@@ -9,6 +9,7 @@ import pytest
 
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import ComputeConfig, ConfigError, SamplingConfig, ValidationConfig
+from sspo.rewards import exact_reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.session import Progress, check_lengths, make_validation
 
@@ -28,7 +29,7 @@ def test_a_prompt_longer_than_the_context_names_file_and_problem(model, tokenize
 def test_validation_repeats_itself_and_uses_the_first_problems_only(model, tokenizer):
     engine = TorchEngine(model, tokenizer, shares_policy=True)
     sampling = SamplingConfig(temperature=1.0, max_response_tokens=8, max_batch=64)
-    make = [make_validation(p, engine, tokenizer, ValidationConfig(1, 2), sampling, 0)
+    make = [make_validation(p, engine, tokenizer, exact_reward, ValidationConfig(1, 2), sampling, 0)
             for p in (PROBLEMS, PROBLEMS[:1])]  # fmt: skip
     assert make[0]() == make[0]() == make[1]()
     assert set(make[0]()) == {"greedy", "pass@1"}

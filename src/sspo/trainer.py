@@ -27,7 +27,7 @@ from sspo.losses import LOSSES, check_objective, k3_divergence, token_coefficien
 from sspo.metrics import Metrics, RunLog, UpdateStats
 from sspo.optim import apply_update, learning_rate_at, make_optimizer
 from sspo.policy import ScoreBatch, score
-from sspo.rewards import Reward
+from sspo.rewards import Reward, failure_shares
 from sspo.rollout import Completion, RolloutEngine, Sampling, sample_seed
 
 
@@ -170,13 +170,9 @@ def rollout_metrics(rollout: Rollout) -> Metrics:
     """Reward, why responses failed, response length (tokens) and groups that taught nothing."""
     count = len(rollout.rewards)
     lengths = [len(c.token_ids) for c in rollout.completions]
-    share = {
-        reason: sum(r.reason == reason for r in rollout.rewards) / count
-        for reason in ("truncated", "no_answer")
-    }
     return {
         "reward": sum(r.value for r in rollout.rewards) / count,
-        **share,
+        **failure_shares(rollout.rewards),
         "response_tokens": sum(lengths) / count,
         "degenerate_groups": rollout.degenerate,
     }
