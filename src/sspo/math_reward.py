@@ -162,7 +162,7 @@ class _Checker:
         poll.register(self._process.stdout, select.POLLIN)
         if not poll.poll(1000.0 * seconds):
             return None
-        return self._process.stdout.read(2).decode("ascii").strip()
+        return self._process.stdout.read(1).decode("ascii")
 
 
 def _end(process: subprocess.Popen, owner: int) -> None:

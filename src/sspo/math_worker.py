@@ -1,6 +1,6 @@
 """The process that runs math-verify: a program of its own, started and killed by ``math_reward``.
 
-Reads one JSON line ``[gold, answer]`` at a time and writes one letter per line back. Every pair is
+Reads one JSON line ``[gold, answer]`` at a time and writes one letter back. Every pair is
 compared in a fork made for it alone. So a verdict depends on nothing that was compared before (sympy
 and math-verify keep caches), and the kernel ends a comparison that outgrows its share of CPU time or
 memory, also inside C code, where Python runs neither signal handlers nor other threads.
@@ -62,13 +62,14 @@ def main(cpu_seconds: float, memory_mb: int) -> None:
         equivalent(gold, answer)
     gc.freeze()  # a collection in a fork would copy every page that it only meant to look at
     reply(READY)
-    for line in sys.stdin.buffer:
-        gold, answer = json.loads(line)
-        reply(compare_in_fork(equivalent, gold, answer, cpu_seconds))
+    with contextlib.suppress(BrokenPipeError):  # the caller has gone
+        for line in sys.stdin.buffer:
+            gold, answer = json.loads(line)
+            reply(compare_in_fork(equivalent, gold, answer, cpu_seconds))
 
 
 def reply(letter: str) -> None:
-    os.write(1, f"{letter}\n".encode())
+    os.write(1, letter.encode())
 
 
 def compare_in_fork(
