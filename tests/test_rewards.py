@@ -1,4 +1,4 @@
-"""The reward: what counts as the answer, and that no text can break it."""
+"""The exact reward: what counts as the answer, and that no text can break it; what all rewards share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ import random
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sspo.rewards import Reward, exact_reward, extract_answer
+from sspo.config import ConfigError, RewardConfig
+from sspo.rewards import (
+    Reward,
+    check_golds,
+    exact_reward,
+    extract_answer,
+    failure_shares,
+    make_reward,
+    state_answer,
+)
 from sspo.rollout import Completion
 
 
@@ -96,3 +107,55 @@ def test_any_text_gives_zero_or_one_and_one_only_for_the_answer():
 def test_megabytes_of_text_are_judged():
     assert reward("12", "#" * 3_000_000 + "12") == RIGHT
     assert reward("12", "#12" + "9" * 3_000_000) == WRONG
+
+
+@settings(max_examples=300)
+@given(st.text(), st.text())
+def test_any_gold_and_any_text_agree_with_splitting_by_hand(gold, text):
+    given = text.split("#")[-1].strip() if "#" in text else None
+    expected = NO_ANSWER if given is None else RIGHT if given == gold.strip() else WRONG
+    found = reward(gold, text)
+    assert found == expected
+    assert found.answer == given
+
+
+# What all rewards share
+
+
+def test_the_configuration_chooses_the_reward():
+    assert make_reward(RewardConfig("exact", 1.0, 512, 1000)) is exact_reward
+
+
+def test_golds_that_state_themselves_pass():
+    problems = [{"id": str(n), "answer": answer} for n, answer in enumerate(("12", " 3", "-0"))]
+    check_golds(problems, exact_reward, "train.jsonl")
+
+
+@pytest.mark.parametrize("row", [1, 2, 3])
+def test_a_gold_that_no_response_can_earn_names_file_row_and_problem(row):
+    problems = [{"id": f"p{n}", "answer": "1#2" if n == row else "12"} for n in (1, 2, 3)]
+    with pytest.raises(ConfigError) as caught:
+        check_golds(problems, exact_reward, "data/train.jsonl")
+    message = str(caught.value)
+    assert message.startswith(f"data/train.jsonl:{row}: answer '1#2' of problem 'p{row}' ")
+    assert "(wrong)" in message and "\n" not in message
+
+
+@pytest.mark.parametrize("reason", ["timeout", "crashed", "no_answer", "too_long", "wrong"])
+def test_a_gold_that_is_not_correct_for_any_reason_is_refused(reason):
+    with pytest.raises(ConfigError, match=rf"x:1: .*\({reason}\)"):
+        check_golds([{"id": "a", "answer": "1"}], lambda gold, given: Reward(0.0, reason), "x")
+
+
+def test_stating_an_answer_earns_it():
+    for answer in ("12", "", "{", "\\frac12"):
+        assert exact_reward(answer, state_answer(answer)) == RIGHT
+
+
+def test_shares_of_failures_and_of_correct_responses_add_up_to_one():
+    reasons = ["correct"] * 5 + ["wrong"] * 2 + ["timeout", "truncated", "no_answer"]
+    shares = failure_shares([Reward(float(r == "correct"), r) for r in reasons])
+    assert shares == {
+        "wrong": 0.2, "no_answer": 0.1, "truncated": 0.1, "too_long": 0.0, "timeout": 0.1,
+        "crashed": 0.0,
+    }  # fmt: skip

@@ -1,15 +1,20 @@
 """What training scripts share: length checks, validation, progress, the status table."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import ComputeConfig, ConfigError, SamplingConfig, ValidationConfig
+from sspo.datasets import write_jsonl
+from sspo.experiment import expand_config
 from sspo.locks import hold_folder
+from sspo.rewards import exact_reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.session import Progress, check_lengths, make_validation
 
@@ -29,10 +34,40 @@ def test_a_prompt_longer_than_the_context_names_file_and_problem(model, tokenize
 def test_validation_repeats_itself_and_uses_the_first_problems_only(model, tokenizer):
     engine = TorchEngine(model, tokenizer, shares_policy=True)
     sampling = SamplingConfig(temperature=1.0, max_response_tokens=8, max_batch=64)
-    make = [make_validation(p, engine, tokenizer, ValidationConfig(1, 2), sampling, 0)
+    make = [make_validation(p, engine, tokenizer, exact_reward, ValidationConfig(1, 2), sampling, 0)
             for p in (PROBLEMS, PROBLEMS[:1])]  # fmt: skip
     assert make[0]() == make[0]() == make[1]()
     assert set(make[0]()) == {"greedy", "pass@1"}
+
+
+@pytest.mark.parametrize(
+    ("script", "place", "inputs"),
+    [
+        ("train", "runs/sspo-s0", ["base", "problems", "validation"]),
+        ("pretrain", "base", ["warmup", "validation"]),
+        ("evaluate", "evaluation", ["model", "data"]),
+    ],
+)
+def test_a_gold_that_nothing_can_earn_stops_a_script_before_it_computes(
+    tmp_path, script, place, inputs
+):
+    settings = yaml.safe_load((ROOT / "workflow/config/default.yaml").read_text(encoding="utf-8"))
+    config = expand_config(settings, "default.yaml")[place]
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    bad = [*PROBLEMS, {"id": "c", "prompt": "1+1=", "answer": "1#2", "solution": "+1=2#2"}]
+    for name in ("problems", "warmup", "validation", "test", "hard"):
+        records = [{"solution": "#3", **r} for r in (PROBLEMS if name == "warmup" else bad)]
+        write_jsonl(tmp_path / f"{name}.jsonl", records)
+    files = {"base": "nothing", "model": "nothing", "data": "."}
+    command = [sys.executable, ROOT / f"workflow/scripts/{script}.py", "--output", tmp_path]
+    for name in ("config", *inputs):
+        suffix = files.get(name, "config.json" if name == "config" else f"{name}.jsonl")
+        command += [f"--{name}", tmp_path / suffix]
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert re.match(rf"error: {tmp_path}/[a-z]+\.jsonl:3: answer '1#2' of problem 'c' ", error)
 
 
 def test_progress_estimates_the_time_left_from_recent_steps(tmp_path, capsys):

@@ -12,6 +12,7 @@ from sspo.config import (
     ComputeConfig,
     ModelConfig,
     ObjectiveConfig,
+    RewardConfig,
     RolloutConfig,
     RunConfig,
     TrainConfig,
@@ -92,6 +93,7 @@ def run_config(objective="sspo", **changes):
         ),
         train=TrainConfig(**{**settings, **changes}),
         validation=ValidationConfig(4, 1),
+        reward=RewardConfig("exact", 5.0, 1024, 1000),
         compute=ComputeConfig("cpu", "float32", 1),
     )
 

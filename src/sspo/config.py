@@ -104,6 +104,23 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class RewardConfig:
+    """What makes a response right. All but the name concern the checker of ``math`` alone.
+
+    Attributes:
+        name: "exact" compares what follows the last ``#``; "math" LaTeX answers, by math-verify.
+        time_limit: CPU seconds of one comparison.
+        memory_mb: address space of a checker process in MiB.
+        max_characters: longest answer that is read.
+    """
+
+    name: Literal["exact", "math"]
+    time_limit: float
+    memory_mb: int
+    max_characters: int
+
+
+@dataclass(frozen=True)
 class RolloutConfig(SamplingConfig):
     """How a step's responses are sampled.
 
@@ -194,6 +211,7 @@ class RunConfig:
     rollout: RolloutConfig
     train: TrainConfig
     validation: ValidationConfig
+    reward: RewardConfig
     compute: ComputeConfig
 
     def __post_init__(self) -> None:
@@ -214,6 +232,7 @@ class PretrainConfig:
     supervised: SupervisedConfig
     sampling: SamplingConfig
     validation: ValidationConfig
+    reward: RewardConfig
     compute: ComputeConfig
     characters: str
 
@@ -232,6 +251,7 @@ class ControlConfig:
     updates_per_step: int
     sampling: SamplingConfig
     validation: ValidationConfig
+    reward: RewardConfig
     compute: ComputeConfig
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import comb
 
 from sspo.datasets import Record
-from sspo.rewards import Reward, extract_answer
+from sspo.rewards import RewardFunction
 from sspo.rollout.engine import Completion, RolloutEngine, Sampling, sample_seed
-
-RewardFunction = Callable[[str, Completion], Reward]
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -104,11 +102,12 @@ def _record(
     problem: Record, greedy: Completion, sampled: Sequence[Completion], reward: RewardFunction
 ) -> Record:
     gold = str(problem["answer"])
+    rewards = [reward(gold, c) for c in sampled]
     return {
         "id": problem["id"],
         "greedy": reward(gold, greedy).value,
-        "rewards": [reward(gold, c).value for c in sampled],
-        "answers": [extract_answer(c.text) for c in sampled],
+        "rewards": [r.value for r in rewards],
+        "answers": [r.answer for r in rewards],
         "lengths": [len(c.token_ids) for c in sampled],
         "truncated": [float(c.finish_reason == "length") for c in sampled],
         "texts": [c.text for c in (greedy, *sampled)],

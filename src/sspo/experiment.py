@@ -118,6 +118,7 @@ def _rl_run(config: JsonDict, method: str, seed: int) -> JsonDict:
         "rollout": {**config["rollout"], **entry.get("rollout", {})},
         "train": {**config["train"], **entry.get("train", {})},
         "validation": config["validation"],
+        "reward": config["reward"],
         "compute": config["compute"],
     }
     if run["rollout"]["engine"] == "vllm" and importlib.util.find_spec("vllm") is None:
@@ -169,6 +170,7 @@ def _control_run(config: JsonDict, seed: int) -> JsonDict:
         "updates_per_step": updates,
         "sampling": _sampling(config),
         "validation": config["validation"],
+        "reward": config["reward"],
         "compute": config["compute"],
     }
 
@@ -200,6 +202,7 @@ def _base_config(config: JsonDict) -> JsonDict:
         "supervised": config["pretrain"]["supervised"],
         "sampling": _sampling(config),
         "validation": config["validation"],
+        "reward": config["reward"],
         "compute": {**config["compute"], "threads": config["pretrain"]["threads"]},
         "characters": TASKS[config["task"]["name"]].characters,
     }
@@ -224,7 +227,12 @@ def _evaluation_config(config: JsonDict) -> JsonDict:
     for split in parsed.splits:
         if split not in config["task"]["splits"]:
             raise ConfigError(f"evaluation.splits: no split {split!r} in task.splits; add it there")
-    return {"evaluation": evaluation, "sampling": _sampling(config), "compute": config["compute"]}
+    return {
+        "evaluation": evaluation,
+        "sampling": _sampling(config),
+        "reward": config["reward"],
+        "compute": config["compute"],
+    }
 
 
 def _exact_study_config(config: JsonDict) -> JsonDict | None:

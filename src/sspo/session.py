@@ -21,7 +21,7 @@ from sspo.evaluation import evaluate_problems, summarize
 from sspo.files import write_json
 from sspo.metrics import Metrics
 from sspo.policy import save_model
-from sspo.rewards import exact_reward
+from sspo.rewards import RewardFunction, check_golds, make_reward
 from sspo.rollout import RolloutEngine
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.supervised import encode_solutions, train_supervised
@@ -54,6 +54,7 @@ def make_validation(
     problems: Sequence[Record],
     engine: RolloutEngine,
     tokenizer,
+    reward: RewardFunction,
     validation: ValidationConfig,
     sampling: SamplingConfig,
     seed: int,
@@ -69,7 +70,7 @@ def make_validation(
             chosen,
             engine,
             tokenizer,
-            exact_reward,
+            reward,
             samples=validation.samples,
             temperature=sampling.temperature,
             max_tokens=sampling.max_response_tokens,
@@ -106,11 +107,13 @@ def run_supervised(
         validation_file: where ``validation`` was read, for error messages.
         updates_per_step: divides the update count in the records, to share an axis with RL steps.
     """
+    reward = make_reward(config.reward)
+    check_golds(validation, reward, validation_file)
     limit = config.sampling.max_response_tokens
     check_lengths(validation, tokenizer, model, limit, validation_file)
     engine = TorchEngine(model, tokenizer, max_batch=config.sampling.max_batch, shares_policy=True)
     validate = make_validation(
-        validation, engine, tokenizer, config.validation, config.sampling, config.seed
+        validation, engine, tokenizer, reward, config.validation, config.sampling, config.seed
     )
     progress = Progress(output / "progress.json", run, config.supervised.steps // updates_per_step)
     metrics: list[Metrics] = [{"step": 0, **validate()}]

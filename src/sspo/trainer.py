@@ -24,6 +24,7 @@ from sspo.failures import TrainingError
 from sspo.losses import check_objective
 from sspo.metrics import Metrics, RunLog
 from sspo.optim import make_optimizer
+from sspo.rewards import failure_shares
 from sspo.rollout import Sampling, sample_seed
 from sspo.update import Actors, Rollout, update_policy
 
@@ -122,13 +123,9 @@ def rollout_metrics(rollout: Rollout) -> Metrics:
     """Reward, why responses failed, response length (tokens) and groups that taught nothing."""
     count = len(rollout.rewards)
     lengths = [len(c.token_ids) for c in rollout.completions]
-    share = {
-        reason: sum(r.reason == reason for r in rollout.rewards) / count
-        for reason in ("truncated", "no_answer")
-    }
     return {
         "reward": sum(r.value for r in rollout.rewards) / count,
-        **share,
+        **failure_shares(rollout.rewards),
         "response_tokens": sum(lengths) / count,
         "degenerate_groups": rollout.degenerate,
     }

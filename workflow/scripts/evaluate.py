@@ -4,13 +4,20 @@ import gzip
 import json
 
 from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import ComputeConfig, EvaluationConfig, SamplingConfig, from_dict, load_json
+from sspo.config import (
+    ComputeConfig,
+    EvaluationConfig,
+    RewardConfig,
+    SamplingConfig,
+    from_dict,
+    load_json,
+)
 from sspo.datasets import read_problems
 from sspo.evaluation import evaluate_problems, summarize
 from sspo.files import write_bytes, write_json
 from sspo.policy import load_model, load_tokenizer
 from sspo.provenance import write_record
-from sspo.rewards import exact_reward
+from sspo.rewards import check_golds, make_reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.session import check_lengths
 
@@ -28,19 +35,22 @@ def main() -> None:
     sampling = from_dict(SamplingConfig, config["sampling"])
     compute = from_dict(ComputeConfig, config["compute"])
     set_up_torch(compute)
+    files = {split: paths.data / f"{split}.jsonl" for split in settings.splits}
+    splits = {split: read_problems(file) for split, file in files.items()}
+    reward = make_reward(from_dict(RewardConfig, config["reward"]))
+    for split, problems in splits.items():
+        check_golds(problems, reward, files[split])
     tokenizer = load_tokenizer(paths.model)
     model = load_model(paths.model, compute.dtype, compute.device)
     engine = TorchEngine(model, tokenizer, max_batch=sampling.max_batch)
     results, lines, inputs = {}, [], [paths.config, *paths.model.iterdir()]
-    for split in settings.splits:
-        file = paths.data / f"{split}.jsonl"
-        problems = read_problems(file)
-        check_lengths(problems, tokenizer, model, sampling.max_response_tokens, file)
+    for split, problems in splits.items():
+        check_lengths(problems, tokenizer, model, sampling.max_response_tokens, files[split])
         records = evaluate_problems(
             problems,
             engine,
             tokenizer,
-            exact_reward,
+            reward,
             samples=settings.samples,
             temperature=settings.temperature,
             max_tokens=sampling.max_response_tokens,
@@ -48,7 +58,7 @@ def main() -> None:
         )
         results[split] = summarize(records, settings.pass_at)
         lines += [json.dumps({"split": split, **record}) for record in records]
-        inputs.append(file)
+        inputs.append(files[split])
         print(split, json.dumps(results[split]), flush=True)
     text = "".join(f"{line}\n" for line in lines)
     summary, completions = (paths.output / n for n in ("eval.json", "completions.jsonl.gz"))

@@ -12,7 +12,7 @@ from sspo.metrics import RunLog
 from sspo.policy import load_model, load_tokenizer, save_model
 from sspo.provenance import fingerprint, import_closure, write_record
 from sspo.replay import save_failure
-from sspo.rewards import exact_reward
+from sspo.rewards import check_golds, make_reward
 from sspo.rollout import make_engine
 from sspo.session import Progress, check_lengths, make_validation
 from sspo.trainer import train
@@ -32,6 +32,9 @@ def main() -> None:
     config = from_json(RunConfig, paths.config)
     set_up_torch(config.compute)
     problems, validation = read_problems(paths.problems), read_problems(paths.validation)
+    reward = make_reward(config.reward)
+    check_golds(problems, reward, paths.problems)
+    check_golds(validation, reward, paths.validation)
     tokenizer = load_tokenizer(paths.base)
     policy = load_model(paths.base, config.compute.dtype, config.compute.device)
     reference = load_model(paths.base, config.compute.dtype, config.compute.device)
@@ -48,9 +51,9 @@ def main() -> None:
         seed=config.seed,
     )
     validate = make_validation(
-        validation, engine, tokenizer, config.validation, config.rollout, config.seed
+        validation, engine, tokenizer, reward, config.validation, config.rollout, config.seed
     )
-    actors = Actors(policy, reference, engine, tokenizer, exact_reward, validate)
+    actors = Actors(policy, reference, engine, tokenizer, reward, validate)
     store = CheckpointStore(
         paths.output / "checkpoint",
         fingerprint(
