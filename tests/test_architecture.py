@@ -13,7 +13,9 @@ SOURCE = ROOT / "src"
 MODULES = sorted(SOURCE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
 # The package offers its engines lazily, so whoever imports Completion could reach them.
-ROLLOUT = {"rollout/__init__", "rollout/engine", "rollout/torch_engine", "rollout/vllm_engine"}
+ROLLOUT = {
+    f"rollout/{name}" for name in ("__init__", "engine", "decoder", "torch_engine", "vllm_engine")
+}
 
 
 def closure(name):
