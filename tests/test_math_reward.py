@@ -2,6 +2,7 @@ r"""LaTeX answers: what earns the reward, and that no answer, kill or caller can
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -345,6 +346,22 @@ def test_a_checker_killed_in_the_middle_is_started_again():
     alive = reward._checker._process.pid
     reward.close()
     assert group_is_gone(alive)
+
+
+def test_a_killed_checker_takes_its_comparison_along_and_killed_twice_is_a_reason():
+    reward, found = MathReward(dataclasses.replace(CONFIG, time_limit=90.0)), []
+    ask = threading.Thread(target=lambda: found.append(reason(reward, "1/7", "9^{9^{9^9}}")))
+    ask.start()
+    first = second = reward._checker._process
+    time.sleep(0.3)
+    os.kill(first.pid, signal.SIGKILL)
+    assert group_is_gone(first.pid)  # long before the time limit
+    while second is None or second is first:
+        second = reward._checker._process
+    os.kill(second.pid, signal.SIGKILL)
+    ask.join()
+    assert found == ["crashed"]
+    assert group_is_gone(second.pid)
 
 
 @pytest.mark.parametrize(
