@@ -310,7 +310,7 @@ def null_families():
     rng, families = np.random.default_rng(0), []
     with pytest.MonkeyPatch.context() as patch:  # no verdict looks at the chance, which is slow
         patch.setattr(claims, "improvement_interval", lambda *_: Interval(0.5, 0.0, 1.0))
-        for _ in range(250):
+        for _ in range(150):
             found = compare(ALL_BASELINES, make_runs(seeds=5, noise=0.02, rng=rng))
             families += [[c for c in found if c.claim == claim] for claim in CLAIMS]
     return families

@@ -80,6 +80,16 @@ def test_improvement_interval_is_fixed_by_its_generator_and_one_run_each_is_allo
     assert one == pytest.approx((1.0, 0.025, 1.0))
 
 
+def test_runs_of_both_methods_are_resampled():
+    """A single run of one method has no spread; the interval is that of the other, either way."""
+    y = np.linspace(-1.0, 2.0, 10)
+    won = improvement_interval([0.0], y, np.random.default_rng(0))
+    lost = improvement_interval(y, [0.0], np.random.default_rng(0))
+    assert won.high - won.low > 0.3
+    mirrored = (1.0 - lost.mean, 1.0 - lost.high, 1.0 - lost.low)
+    assert tuple(won) == pytest.approx(mirrored, abs=0.06)
+
+
 # Tests of a difference
 
 
