@@ -52,6 +52,7 @@ def closure(name):
 )
 def test_imports_point_one_way(module, may_know):
     allowed = may_know | ({*ROLLOUT, "config"} if module.startswith("rollout") else set())
+    allowed |= {"typed"} if "config" in allowed else set()
     assert closure(module) - {"__init__"} <= allowed
 
 
@@ -66,7 +67,7 @@ def test_the_core_knows_neither_plots_nor_provenance_nor_the_session(module):
 
 @pytest.mark.parametrize("module", ["exact", "staleness"])
 def test_the_exact_study_rests_on_the_objectives_alone(module):
-    core = {"exact", "staleness", "losses", "gates", "batch", "advantages", "config"}
+    core = {"exact", "staleness", "losses", "gates", "batch", "advantages", "config", "typed"}
     assert closure(module) - {"__init__"} <= core
 
 

@@ -28,8 +28,9 @@ from sspo.config import (
     load_json,
     to_dict,
 )
-from sspo.experiment import check_config, control_steps, expand_config
+from sspo.experiment import control_steps, expand_config
 from sspo.losses import LOSSES
+from sspo.schema import check_config
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
 SCHEMA = WORKFLOW / "schemas" / "config.schema.yaml"

@@ -12,7 +12,8 @@ import yaml
 from test_workflow import Workspace
 
 from sspo.config import ConfigError
-from sspo.experiment import check_config, expand_config
+from sspo.experiment import expand_config
+from sspo.schema import check_config
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"

@@ -7,13 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-
-import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
+from collections.abc import Mapping
 
 from sspo.config import (
     ConfigError,
@@ -28,28 +22,10 @@ from sspo.config import (
     from_dict,
 )
 from sspo.losses import check_objective
+from sspo.schema import plain
 from sspo.tasks import TASKS
 
 CONTROL = "supervised"
-
-
-def check_config(config: Mapping[str, object], schema: str | Path, source: str) -> None:
-    """Refuse a YAML configuration with unknown keys, wrong types or impossible values.
-
-    Args:
-        config: the merged configuration.
-        schema: path of the JSON schema (as YAML).
-        source: file name for the message.
-
-    Raises:
-        ConfigError: one line with file, key, value and fix.
-    """
-    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
-    plain = _plain(config)
-    _check_finite(plain, source)
-    error = best_match(Draft202012Validator(rules).iter_errors(plain))
-    if error is not None:
-        raise ConfigError(f"{source}: {_explain(error, rules)}")
 
 
 def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDict]:
@@ -62,7 +38,7 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
     Raises:
         ConfigError: a combination that cannot run; names the key and the fix.
     """
-    config = _plain(config)
+    config = plain(config)
     try:
         data = _data_config(config)
         runs = {f"runs/{run['run']}": run for run in _runs(config)}
@@ -283,73 +259,3 @@ def _check_validation(config: JsonDict) -> None:
             f"validation.problems = {wanted} exceeds task.splits.validation.size = {size}; lower it "
             "or enlarge the split"
         )
-
-
-def _plain(value: object) -> object:
-    """Nested plain dicts and lists, whatever mapping types the workflow engine hands over."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _check_finite(value: object, source: str, where: str = "") -> None:
-    """JSON has no NaN and no infinity, and a schema's ranges let NaN through."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            # An objective judges its own parameters: an infinite clip is no clip.
-            if key != "params":
-                _check_finite(inner, source, f"{where}.{key}" if where else key)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_finite(inner, source, where)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{source}: {where} = {value}: must be a finite number")
-
-
-def _describe(rules: JsonDict, path: Iterable[str | int]) -> str | None:
-    """The description nearest to a key: beside a reference it wins over the referenced one."""
-    schema, description = rules, None
-    for part in path:
-        properties = {**_resolve(rules, schema), **schema}
-        if isinstance(part, int):
-            schema = properties.get("items", {})
-        else:
-            named = properties.get("properties", {})
-            schema = named.get(part, properties.get("additionalProperties", {}))
-        description = schema.get("description", _resolve(rules, schema).get("description"))
-    return description
-
-
-def _resolve(rules: JsonDict, schema: JsonDict) -> JsonDict:
-    return rules["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else {}
-
-
-def _explain(error: ValidationError, rules: JsonDict) -> str:
-    """One line: where, what was found, what would be right."""
-    where = ".".join(map(str, error.absolute_path)) or "top level"
-    if error.validator == "additionalProperties":
-        known = ", ".join(error.schema.get("properties", {}))
-        return f"{where}: {error.message.splitlines()[0]}; known keys: {known}"
-    if error.validator == "required":
-        return f"{where}: {error.message}; add it"
-    meaning = _describe(rules, error.absolute_path)
-    return f"{where} = {error.instance!r}: {_expected(error)}" + (
-        f" ({meaning})" if meaning else ""
-    )
-
-
-def _expected(error: ValidationError) -> str:
-    wanted = error.validator_value
-    phrases = {
-        "minimum": f"must be at least {wanted}",
-        "exclusiveMinimum": f"must be above {wanted}",
-        "maximum": f"must be at most {wanted}",
-        "exclusiveMaximum": f"must be below {wanted}",
-        "type": f"must be of type {wanted}",
-        "enum": f"must be one of {wanted}",
-        "minItems": f"needs at least {wanted} entries",
-        "pattern": f"must match {wanted}",
-    }
-    return phrases.get(error.validator, error.message.splitlines()[0])

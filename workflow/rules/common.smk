@@ -11,9 +11,10 @@ sys.path.insert(0, str(ROOT / "src"))
 from snakemake.exceptions import WorkflowError
 
 from sspo.config import ConfigError
-from sspo.experiment import CONTROL, check_config, expand_config
+from sspo.experiment import CONTROL, expand_config
 from sspo.locks import PipelineLock
 from sspo.provenance import import_closure
+from sspo.schema import check_config
 
 CONFIG_NAME = str(
     ([*workflow.overwrite_configfiles] or [ROOT / "workflow/config/default.yaml"])[-1]
