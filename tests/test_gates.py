@@ -331,5 +331,7 @@ def test_gate_keeps_dtype_and_shape(gate, dtype):
 
 
 def test_unknown_gate_is_an_error_that_names_it_and_the_choices():
-    with pytest.raises(ValueError, match=r"unknown gate 'sigmiod'.*sigmoid.*log_clip"):
+    with pytest.raises(
+        ValueError, match=r"unknown gate 'sigmiod'; choose one of sigmoid, .*, log_clip$"
+    ):
         log_gate("sigmiod", torch.zeros(1), torch.ones(1))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from sspo.config import ConfigError
-from sspo.locks import VARIABLE, PipelineLock, hold_folder
+from sspo.locks import VARIABLE, PipelineLock, follow_pipeline, hold_folder, is_held
 
 SOURCE = str(Path(__file__).parents[1] / "src")
 
@@ -157,3 +159,76 @@ def test_a_runs_folder_has_one_writer_and_is_free_after_sigkill(tmp_path):
         hold_folder(folder)
     kill(holder)
     hold_folder(folder)
+
+
+def test_a_folder_is_held_only_while_its_writer_lives(tmp_path):
+    folder = tmp_path / "run"
+    assert not is_held(folder)
+    holder = start(HOLDER, folder)
+    assert holder.stdout.readline() == "held\n"
+    assert is_held(folder)
+    kill(holder)
+    assert not is_held(folder)
+
+
+# Inside this process: an open file has a lock of its own, so two opens stand for two processes
+
+
+class Left(Exception):
+    """Stands in for the end of the process."""
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """Set when the process would have ended; on the main thread ``Left`` is raised as well."""
+    event = threading.Event()
+
+    def leave(code):
+        assert code == 1
+        event.set()
+        if threading.current_thread() is threading.main_thread():
+            raise Left
+
+    monkeypatch.setattr("os._exit", leave)
+    return event
+
+
+def test_without_a_pipeline_nothing_is_followed(ended):
+    follow_pipeline()
+    assert not ended.is_set()
+
+
+def test_a_pipeline_of_another_host_is_not_followed(ended, monkeypatch, tmp_path):
+    (tmp_path / "alive-1").write_text("another-host")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "alive-1"))
+    follow_pipeline()
+    assert not ended.is_set()
+
+
+@pytest.mark.parametrize("left", ["file", "nothing"])
+def test_a_dead_pipeline_ends_the_process_at_once(ended, monkeypatch, tmp_path, left):
+    if left == "file":
+        (tmp_path / "alive-1").write_text(socket.gethostname())
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "alive-1"))
+    with pytest.raises(Left):
+        follow_pipeline()
+    assert ended.is_set()
+
+
+def test_a_living_pipeline_is_followed_to_its_end_and_its_scripts_are_counted(
+    ended, monkeypatch, tmp_path
+):
+    alive = open(tmp_path / "alive-1", "w")  # noqa: SIM115
+    alive.write(socket.gethostname())
+    alive.flush()
+    fcntl.flock(alive, fcntl.LOCK_EX)
+    monkeypatch.setenv(VARIABLE, alive.name)
+    held = []
+    monkeypatch.setattr("sspo.locks._HELD", held)
+    follow_pipeline()
+    assert not ended.wait(0.2)
+    with pytest.raises(BlockingIOError), open(tmp_path / "jobs.lock", "a") as jobs:
+        fcntl.flock(jobs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    alive.close()
+    assert ended.wait(10.0)
+    held.clear()

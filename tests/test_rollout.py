@@ -337,7 +337,7 @@ def test_an_unknown_engine_raises(model, tokenizer):
 def test_vllm_not_installed_is_one_line_with_the_fix(folder, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ConfigError, match="vLLM is not installed; run `make vllm`") as caught:
-        VllmEngine(folder, tokenizer)
+        make_engine("vllm", None, tokenizer, folder=folder, dtype="float32", max_batch=8, seed=0)
     assert "\n" not in str(caught.value)
 
 

@@ -7,16 +7,26 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import ComputeConfig, ConfigError, SamplingConfig, ValidationConfig
-from sspo.datasets import write_jsonl
+from sspo.config import (
+    ComputeConfig,
+    ConfigError,
+    ControlConfig,
+    RewardConfig,
+    SamplingConfig,
+    SupervisedConfig,
+    ValidationConfig,
+)
+from sspo.datasets import read_jsonl, write_jsonl
 from sspo.experiment import expand_config
 from sspo.locks import hold_folder
+from sspo.policy import load_model
 from sspo.rewards import exact_reward
 from sspo.rollout.torch_engine import TorchEngine
-from sspo.session import Progress, check_lengths, make_validation
+from sspo.session import Progress, check_lengths, make_validation, run_supervised
 
 ROOT = Path(__file__).parents[1]
 PROBLEMS = [
@@ -68,6 +78,73 @@ def test_a_gold_that_nothing_can_earn_stops_a_script_before_it_computes(
     assert done.returncode == 1
     error = done.stderr.splitlines()[-1]
     assert re.match(rf"error: {tmp_path}/[a-z]+\.jsonl:3: answer '1#2' of problem 'c' ", error)
+
+
+def supervised_config(steps):
+    supervised = SupervisedConfig(
+        steps=steps,
+        batch_size=2,
+        micro_batch=2,
+        learning_rate=1e-3,
+        schedule="constant",
+        warmup_steps=0,
+        betas=(0.9, 0.99),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        log_every=2,
+        eval_every=2,
+    )
+    return ControlConfig(
+        run="supervised-s0",
+        method="supervised",
+        seed=0,
+        supervised=supervised,
+        updates_per_step=2,
+        sampling=SamplingConfig(temperature=1.0, max_response_tokens=8, max_batch=64),
+        reward=RewardConfig("exact", 5.0, 1024, 1000),
+        validation=ValidationConfig(2, 1),
+        compute=ComputeConfig("cpu", "float32", 1),
+    )
+
+
+def train_supervised_run(model, tokenizer, output, records):
+    """Four updates, reported as two steps, on the given worked solutions."""
+    run_supervised(
+        model,
+        tokenizer,
+        records,
+        PROBLEMS,
+        supervised_config(4),
+        "supervised-s0",
+        output,
+        validation_file=Path("validation.jsonl"),
+        updates_per_step=2,
+    )
+
+
+def test_a_supervised_run_saves_model_and_metrics_on_the_axis_of_rl_steps(
+    model, tokenizer, tmp_path
+):
+    records = [{**problem, "solution": f"{problem['answer']}#"} for problem in PROBLEMS]
+    train_supervised_run(model, tokenizer, tmp_path, records)
+    metrics = read_jsonl(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in metrics] == [0, 1, 2]
+    assert all({"greedy", "pass@1"} <= record.keys() for record in metrics)
+    saved = load_model(tmp_path / "model")
+    for a, b in zip(saved.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    assert (progress["step"], progress["steps"]) == (2, 2)
+
+
+def test_a_supervised_run_that_diverges_saves_no_model(model, tokenizer, tmp_path):
+    records = [{**problem, "solution": f"{problem['answer']}#"} for problem in PROBLEMS]
+    with torch.no_grad():
+        model.base_model.norm.weight[0] = float("inf")
+    with pytest.raises(RuntimeError, match="supervised training, step 1"):
+        train_supervised_run(model, tokenizer, tmp_path, records)
+    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_progress_estimates_the_time_left_from_recent_steps(tmp_path, capsys):

@@ -179,6 +179,12 @@ def test_a_record_whose_values_were_edited_is_damaged(experiment):
     assert set(problems()) == {"results/data/provenance.json"}
 
 
+def test_a_record_whose_layout_was_changed_is_damaged(experiment):
+    record = Path("figures/f1.json")
+    record.write_bytes(record.read_bytes().replace(b"  ", b" \t", 1))
+    assert set(problems()) == {"figures/f1.json"}
+
+
 def test_another_experiment_nested_in_the_results_is_left_out(experiment):
     shutil.copytree("results", "copied")
     shutil.move("copied", "results/smoke")
