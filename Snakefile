@@ -14,11 +14,12 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/study.smk"
 include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        expand(f"{FIGURES}/{{figure}}.png", figure=FIGURE_SOURCES),
+        expand(f"{FIGURES}/{{figure}}.png", figure=ALL_FIGURES),
         f"{RESULTS}/environment.json",

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from study_frames import study_frames
 
 from sspo.plotting import ATTENUATION, FIGURES, LOG_RATIO_LINES, FrameError, save
 from sspo.statistics import Interval, mean_interval
@@ -111,6 +112,7 @@ def make_frames(seeds: int = 3, missing: bool = False) -> dict[str, pd.DataFrame
         "evaluations": make_evaluations(seeds, missing),
         "gates": pd.concat(gates, ignore_index=True),
         "settings": settings,
+        **study_frames(RUN),
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sspo.config import (
     ConfigError,
@@ -32,8 +32,9 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
     """Every config of the experiment: place (a folder under the results) -> plain data.
 
     Places are ``data``, ``base``, ``evaluation``, ``methods`` (labels and colours, for figures),
-    ``settings`` (everything, for table T4), ``exact_study`` where the YAML has that section, and
-    ``runs/{method}-s{seed}`` for every method and for the supervised-only control.
+    ``settings`` (everything, for table T4), ``exact_study`` and ``exact_study/methods`` where the
+    YAML has that section, and ``runs/{method}-s{seed}`` for every method and for the
+    supervised-only control.
 
     Raises:
         ConfigError: a combination that cannot run; names the key and the fix.
@@ -50,16 +51,25 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     used = {name: config["methods"][name] for name in config["experiment"]["methods"]}
-    looks = {n: {"label": entry["label"], "color": entry["color"]} for n, entry in used.items()}
+    studies = {}
+    if study:
+        studies["exact_study"] = study
+        studies["exact_study/methods"] = _looks(config, study["methods"])
     return {
         "data": data,
         "base": base,
         "evaluation": evaluation,
-        "methods": looks,
+        "methods": _looks(config, used),
         "settings": {**config, "methods": used},
-        **({"exact_study": study} if study else {}),
+        **studies,
         **runs,
     }
+
+
+def _looks(config: JsonDict, methods: Iterable[str]) -> JsonDict:
+    """Label and colour of methods, for figures."""
+    entries = {name: config["methods"][name] for name in methods}
+    return {n: {"label": entry["label"], "color": entry["color"]} for n, entry in entries.items()}
 
 
 def control_steps(config: Mapping[str, object]) -> int:

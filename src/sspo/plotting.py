@@ -39,6 +39,7 @@ from sspo.curves import (
     show_zero,
     shown_looks,
 )
+from sspo.study_figures import GRADIENT_PANELS, draw_exact_gradients, draw_staleness
 from sspo.tables import WIDTH, draw_benchmarks, draw_settings
 
 Frames = Mapping[str, DataFrame]
@@ -313,6 +314,15 @@ FIGURES: dict[str, Draw] = {
     "f7_grad_norm": _checked(draw_grad_norm, metrics=(*_CURVE, "grad_norm", "grad_norm_max")),
     "f8_attenuation": _checked(draw_attenuation, metrics=(*_CURVE, *ATTENUATION)),
     "f9_length": _checked(draw_length, metrics=(*_CURVE, "response_tokens", "truncated")),
+    "f13_exact": _checked(
+        draw_exact_gradients,
+        gradients=("method", "lengths", "direction", "drift", *GRADIENT_PANELS),
+    ),
+    "f14_staleness": _checked(
+        draw_staleness,
+        pushes=("method", "push", "log_ratio"),
+        training=("method", "updates_per_rollout", "learning_rate", "update", "reward"),
+    ),
     "t1_benchmarks": _checked(
         draw_benchmarks,
         evaluations=("run", "method", "split", "metric", "value", "low", "high"),

@@ -1,4 +1,4 @@
-"""Figures of the exact study: ``draw(frames, methods)`` as in ``sspo.plotting``, in ``STUDY_FIGURES``.
+"""Figures of the exact study, entries of ``sspo.plotting.FIGURES``.
 
 Thick lines are means over draws (start policies). Frames are those of
 ``workflow/scripts/exact_study.py``: ``gradients``, ``pushes`` and ``training``.
@@ -6,7 +6,7 @@ Thick lines are means over draws (start policies). Frames are those of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -79,9 +79,3 @@ def _draw_lines(panel: Axes, rows: DataFrame, shown: Mapping[str, Look], x: str,
         style = {"linewidth": 2.4 - 1.4 * i / len(shown), "linestyle": look.dashes}
         style |= {"marker": look.marker if len(mean) < 20 else "", "markersize": 3}
         panel.plot(mean.index, mean, color=look.color, gid=name, **style)
-
-
-STUDY_FIGURES: dict[str, Callable[[Frames, Methods], Figure]] = {
-    "f13_exact": draw_exact_gradients,
-    "f14_staleness": draw_staleness,
-}

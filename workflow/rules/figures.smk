@@ -37,7 +37,7 @@ rule settings:
         " --output {output.table} > {log} 2>&1"
 
 
-for figure, (frame, title) in FIGURE_SOURCES.items():
+for figure, (table, title) in FIGURE_SOURCES.items():
 
     rule:
         name:
@@ -45,7 +45,7 @@ for figure, (frame, title) in FIGURE_SOURCES.items():
         input:
             code("plot"),
             methods=f"{RESULTS}/methods/config.json",
-            frame=f"{RESULTS}/summary/{frame}.csv",
+            frame=f"{RESULTS}/{table}.csv",
         output:
             png=report(
                 f"{FIGURES}/{figure}.png",
@@ -63,7 +63,7 @@ for figure, (frame, title) in FIGURE_SOURCES.items():
             ENVIRONMENT
         params:
             figure=figure,
-            frame=frame,
+            frame=Path(table).name,
         shell:
             "python workflow/scripts/plot.py --figure {params.figure} --methods {input.methods}"
             " --inputs {params.frame}={input.frame} --output {output.png} > {log} 2>&1"

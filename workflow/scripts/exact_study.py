@@ -5,6 +5,7 @@ import torch
 from sspo.cli import parse_paths, run
 from sspo.config import ExactStudyConfig, from_json
 from sspo.exact import exact_study
+from sspo.provenance import write_record
 from sspo.staleness import push_down, stale_training
 
 STUDIES = {"gradients": exact_study, "pushes": push_down, "training": stale_training}
@@ -19,8 +20,16 @@ def main() -> None:
     torch.set_num_threads(1)  # tiny tensors: more threads only get in each other's way
     config = from_json(ExactStudyConfig, arguments.config)
     arguments.output.mkdir(parents=True, exist_ok=True)
+    files = {name: arguments.output / f"{name}.csv" for name in STUDIES}
     for name, study in STUDIES.items():
-        study(config).to_csv(arguments.output / f"{name}.csv", index=False)
+        study(config).to_csv(files[name], index=False)
+    write_record(
+        arguments.output / "provenance.json",
+        __file__,
+        inputs=[arguments.config],
+        outputs=files.values(),
+        seeds=[config.seed],
+    )
 
 
 if __name__ == "__main__":
