@@ -304,6 +304,8 @@ def test_weights_by_quadrant_of_a_hand_made_case():
     old = torch.zeros(1, 1, 2).double()
     up = torch.tensor([[[math.log(0.8 / 0.2), 0.0]]]).double()  # pi = 0.8, 0.2: r = 1.6, 0.4
     found = describe(world, up, old, NO_CLIP)
+    # E_old[r A grad log pi] is the true gradient over std R under pi_old: 0.5, and 0.4 on-policy.
+    assert found["gain"] == pytest.approx(0.4 / 0.5)
     assert found["weight_pos_up"] == pytest.approx(1.6)
     assert found["weight_neg_down"] == pytest.approx(0.4)
     assert found["weight_pos_down"] is None and found["weight_neg_up"] is None
@@ -355,6 +357,8 @@ def test_study_has_a_row_per_combination_and_is_the_same_every_time():
     assert frame.equals(exact_study(CONFIG))
     assert set(frame["lengths"]) == {"fixed", "variable"}
     assert set(frame["direction"]) == {"random", "ascent"}
+    by_draw = frame.pivot(index=[k for k in key if k != "draw"], columns="draw", values="variance")
+    assert (by_draw[0] != by_draw[1]).all()
     other = exact_study(replace(CONFIG, seed=9))
     assert not frame["cosine"].equals(other["cosine"])
 

@@ -91,6 +91,7 @@ def test_tokens_beyond_the_budget_change_no_measure_of_speed():
     long = run_measures(make_records([0.1, 0.3, 0.6, 0.9, 0.1]), CONFIG, budget=400)
     for key in ("tokens_to_target", "tokens_to_target_capped", "reached", "area"):
         assert short[key] == long[key]
+    assert long["drawdown"] == pytest.approx(0.8)  # stability is judged by the whole run
 
 
 # Stability

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from test_exact import CONFIG, METHODS, method
 
+from sspo import staleness
 from sspo.config import to_dict
 from sspo.exact import exact_study
 from sspo.staleness import push_down, stale_training
@@ -94,6 +95,17 @@ def test_staleness_separates_the_methods_and_shows_in_the_log_ratio():
     assert (last["log_ratio"] > 0.01).all()
     rewards = last.pivot(index="draw", columns="method", values="reward")
     assert (rewards["grpo"] - rewards["sspo"]).abs().min() > 1e-6
+
+
+def test_every_update_of_a_rollout_has_its_own_responses(monkeypatch):
+    drawn, update = [], staleness._update
+    monkeypatch.setattr(
+        staleness, "_update", lambda *inputs: drawn.append(inputs[4].tolist()) or update(*inputs)
+    )
+    one = replace(CONFIG, draws=1, updates_per_rollout=(8,), methods={"sspo": METHODS["sspo"]})
+    stale_training(one)
+    assert len(drawn) == 8 and len({str(groups) for groups in drawn}) == 8
+    assert {len(group) for groups in drawn for group in groups} == {CONFIG.group_size}
 
 
 def test_training_raises_the_exact_reward_from_one_start_for_all_methods():
