@@ -307,7 +307,8 @@ def test_shipped_configurations_are_valid(overlay, monkeypatch):
     places = expand_config(config, "mine.yaml")
     names = config["experiment"]["methods"] + ["supervised"] * config["experiment"]["control"]
     runs = {f"runs/{name}-s{seed}" for name in names for seed in config["experiment"]["seeds"]}
-    shared = {"data", "base", "evaluation", "methods", "settings", "exact_study"}
+    shared = {"data", "base", "evaluation", "methods", "settings"}
+    shared |= {"exact_study", "exact_study/methods"}
     assert places.keys() == shared | runs
 
 
@@ -368,12 +369,13 @@ def changes_between(first: dict, second: dict) -> set[str]:
             {"methods.sspo.train": {"learning_rate": 1e-3}},
             {"settings", *(f"runs/sspo-s{i}" for i in range(3))},
         ),
-        ({"methods.sspo.label": "ours"}, {"methods", "settings"}),
-        ({"methods.sspo.color": "#123456"}, {"methods", "settings"}),
+        ({"methods.sspo.label": "ours"}, {"methods", "settings", "exact_study/methods"}),
+        ({"methods.sspo.color": "#123456"}, {"methods", "settings", "exact_study/methods"}),
         # defined, and not part of the experiment
         ({"methods.dapo.params.clip_high": 0.3}, set()),
         ({"methods.dr_grpo.params.clip_high": 0.3}, {"exact_study"}),
         ({"methods.dapo.label": "other"}, set()),
+        ({"methods.dr_grpo.label": "other"}, {"exact_study/methods"}),
         ({"exact_study.draws": 2}, {"exact_study", "settings"}),
         ({"figures_dir": "figures/other"}, {"settings"}),
         ({"evaluation.samples": 16}, {"evaluation", "settings"}),
