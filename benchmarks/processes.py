@@ -35,12 +35,14 @@ def main() -> None:
     parser.add_argument("--profile", default="smoke", help="profile of workflow/config to time")
     parser.add_argument("--rounds", type=int, default=5)
     paths = parser.parse_args()
-    rows = [
-        start(paths.results, paths.rounds),
-        parallel(paths.results, paths.rounds),
-        pipeline(paths.profile),
-    ]
-    write(paths.output, "processes", rows)
+    rows = []
+    for measure in (
+        lambda: start(paths.results, paths.rounds),
+        lambda: parallel(paths.results, paths.rounds),
+        lambda: pipeline(paths.profile),
+    ):
+        rows.append(measure())
+        write(paths.output, "processes", rows)
 
 
 def start(results: Path, rounds: int) -> dict[str, object]:
@@ -78,7 +80,9 @@ def pipeline(profile: str) -> dict[str, object]:
         command = ["snakemake", "--cores", str(cores), "--configfile"]
         command.append(f"workflow/config/{profile}.yaml")
         began = time.perf_counter()
-        subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"error: the {profile} pipeline failed: {done.stderr[-2000:]}")
         wall = time.perf_counter() - began
         files = sorted(Path(folder).glob("results/**/benchmarks/**/*.tsv"))
         work = sum(seconds_of(file) for file in files)
