@@ -32,6 +32,17 @@ TINY = {
     "train": {"steps": 2, "updates_per_rollout": 2, "eval_every": 1, "kl_every": 1},
     "validation": {"problems": 4},
     "evaluation": {"samples": 2, "pass_at": [1, 2]},
+    "exact_study": {
+        "max_tokens": 2,
+        "prompts": 2,
+        "draws": 1,
+        "drifts": [0.0, 0.4],
+        "features": 4,
+        "updates": 2,
+        "updates_per_rollout": [1, 2],
+        "learning_rates": [0.1],
+        "pushes": 3,
+    },
 }
 
 # Stands in for the interpreter: instead of computing, every script writes what its rule promises.
@@ -53,6 +64,7 @@ promised = {{
     "plot": [output.name, output.stem + ".pdf", output.stem + ".json"],
     "gate_curves": ["gates.csv", "gates.provenance.json"],
     "settings": ["settings.csv", "settings.provenance.json"],
+    "exact_study": ["gradients.csv", "pushes.csv", "training.csv", "provenance.json"],
 }}.get(script, [output.name])
 folder = output.parent if output.suffix else output
 for name in promised:
@@ -175,7 +187,7 @@ def test_editing_one_loss_parameter_reruns_only_the_runs_that_use_it(workspace):
     assert "pretrain" not in planned
     assert "prepare_data" not in planned
     assert {"summarize", "gate_curves", "settings"} <= planned
-    assert len(plots(planned)) == 11
+    assert len(plots(planned)) == 13
 
 
 def test_editing_the_group_size_retrains_every_method_but_not_the_base_model(workspace):
@@ -190,7 +202,7 @@ def test_editing_plotting_retrains_nothing(workspace):
     workspace.append("src/sspo/plotting.py", "\n# edited\n")
     planned = workspace.planned()
     assert planned == plots(planned)
-    assert len(planned) == 11
+    assert len(planned) == 13
 
 
 def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):
@@ -207,7 +219,7 @@ def test_a_colour_redraws_figures_and_retrains_nothing(workspace):
     assert not any(
         job.startswith(("train", "pretrain", "evaluate", "summarize")) for job in planned
     )
-    assert len(plots(planned)) == 11
+    assert len(plots(planned)) == 13
 
 
 def test_a_new_seed_runs_only_that_seed(workspace):
