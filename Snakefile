@@ -21,5 +21,5 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        expand(f"{FIGURES}/{{figure}}.png", figure=ALL_FIGURES),
+        expand(f"{FIGURES}/{{figure}}.png", figure=FIGURE_SOURCES),
         f"{RESULTS}/environment.json",

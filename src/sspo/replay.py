@@ -21,7 +21,7 @@ from sspo.failures import PoisonedUpdateError
 from sspo.files import write_json
 from sspo.losses import LOSSES
 from sspo.metrics import UpdateStats
-from sspo.policy import ScoreBatch, load_model, save_model, score
+from sspo.policy import ScoreBatch, load_model, save_model
 from sspo.update import MicroBatch, Scorer, accumulate_gradient
 
 BATCH, FAILURE, MODEL = "batch.safetensors", "failure.json", "model"
@@ -97,26 +97,19 @@ def replay(folder: str | Path) -> Replay:
         minibatch = _unflatten(load_file(folder / BATCH, device=config.compute.device))
     except Exception as error:  # safetensors raises many types for damaged files
         raise ConfigError(f"{folder / BATCH}: cannot be read ({error}); run again") from None
-    findings = [
-        f for micro in minibatch for f in _trace(config, policy, micro, failure["problems"])
-    ]
-    loss = accumulate_gradient(config, Scorer(config, policy), minibatch, UpdateStats())
+    scorer, problems = Scorer(config, policy), failure["problems"]
+    findings = [f for micro in minibatch for f in _trace(config, scorer, micro, problems)]
+    loss = accumulate_gradient(config, scorer, minibatch, UpdateStats())
     norm = nn.utils.get_total_norm([p.grad for p in policy.parameters() if p.grad is not None])
     return Replay(failure, loss, float(norm), sorted(findings, key=lambda f: f.row))
 
 
 def _trace(
-    config: RunConfig, policy: PreTrainedModel, micro: MicroBatch, problems: list[str]
+    config: RunConfig, scorer: Scorer, micro: MicroBatch, problems: list[str]
 ) -> list[Finding]:
     """The first quantity that is not finite in each response of a micro-batch that has one."""
     objective, batch = LOSSES[config.objective.name], micro.batch
-    logprobs, _ = score(
-        policy,
-        batch,
-        temperature=config.rollout.temperature,
-        chunk_tokens=config.train.chunk_tokens,
-    )
-    logprobs = logprobs.detach().requires_grad_()
+    logprobs = scorer.score(micro).detach().requires_grad_()
     findings = []
     for i, row in enumerate(micro.rows):
         one = slice(i, i + 1)

@@ -165,12 +165,13 @@ def update_policy(
             settings.warmup_updates,
             0,
         )
-        limits = (rate, settings.max_grad_norm)
         try:
-            norms.append(apply_update(actors.policy, optimizer, *limits, losses[-1]))
+            norm = apply_update(actors.policy, optimizer, rate, settings.max_grad_norm, losses[-1])
         except NonFiniteError as error:
-            at = (config.run, step, index + 1)
-            raise PoisonedUpdateError(*at, minibatch, rollout, str(error)) from None
+            raise PoisonedUpdateError(
+                config.run, step, index + 1, minibatch, rollout, str(error)
+            ) from None
+        norms.append(norm)
     record = scorer.summary()
     record["loss"] = sum(losses) / len(losses)
     record["grad_norm"] = sum(norms) / len(norms)

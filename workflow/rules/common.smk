@@ -54,29 +54,42 @@ ONE_RUN_PER_METHOD = [
 SPLITS = list(config["task"]["splits"])
 ENVIRONMENT = str(ROOT / "environment.yml")
 
-# Figure -> (table it is drawn from, what it shows).
+# Figure -> (folder of the methods' looks, tables it is drawn from, what it shows).
 FIGURE_SOURCES = {
-    "f1_gates": ("summary/gates", "gate value and gradient weight against the ratio"),
-    "f2_reward": ("summary/metrics", "training reward"),
-    "f3_accuracy": ("summary/metrics", "held-out accuracy against step and sampled tokens"),
-    "f4_entropy": ("summary/metrics", "entropy"),
-    "f5_kl": ("summary/metrics", "KL to the initial policy"),
-    "f6_log_ratio": ("summary/metrics", "range and variance of the log-ratio"),
-    "f7_grad_norm": ("summary/metrics", "gradient norm"),
-    "f8_attenuation": ("summary/metrics", "clip fraction and mean gradient coefficient"),
-    "f9_length": ("summary/metrics", "response length and truncation"),
-    "t1_benchmarks": ("summary/evaluations", "final accuracy with intervals"),
-    "t4_settings": ("summary/settings", "hyperparameters and their sources"),
+    "f1_gates": ("methods", ["summary/gates"], "gate value and gradient weight against the ratio"),
+    "f2_reward": ("methods", ["summary/metrics"], "training reward"),
+    "f3_accuracy": (
+        "methods",
+        ["summary/metrics"],
+        "held-out accuracy against step and sampled tokens",
+    ),
+    "f4_entropy": ("methods", ["summary/metrics"], "entropy"),
+    "f5_kl": ("methods", ["summary/metrics"], "KL to the initial policy"),
+    "f6_log_ratio": ("methods", ["summary/metrics"], "range and variance of the log-ratio"),
+    "f7_grad_norm": ("methods", ["summary/metrics"], "gradient norm"),
+    "f8_attenuation": (
+        "methods",
+        ["summary/metrics"],
+        "clip fraction and mean gradient coefficient",
+    ),
+    "f9_length": ("methods", ["summary/metrics"], "response length and truncation"),
+    "t1_benchmarks": ("methods", ["summary/evaluations"], "final accuracy with intervals"),
+    "t4_settings": ("methods", ["summary/settings"], "hyperparameters and their sources"),
 }
-# Figures of the exact study, each from all of its tables.
-STUDY_FIGURES = {
-    "f13_exact": "bias, variance and weights of the expected gradients under drift",
-    "f14_staleness": "a bad response pushed down, and training on stale responses, exactly",
-}
-STUDY_TABLES = ("gradients", "pushes", "training")
-if "exact_study" not in CONFIGS:
-    STUDY_FIGURES = {}
-ALL_FIGURES = [*FIGURE_SOURCES, *STUDY_FIGURES]
+STUDY_TABLES = [f"exact_study/{table}" for table in ("gradients", "pushes", "training")]
+if "exact_study" in CONFIGS:
+    FIGURE_SOURCES |= {
+        "f13_exact": (
+            "exact_study/methods",
+            STUDY_TABLES,
+            "bias, variance and weights of the expected gradients under drift",
+        ),
+        "f14_staleness": (
+            "exact_study/methods",
+            STUDY_TABLES,
+            "a bad response pushed down, and training on stale responses, exactly",
+        ),
+    }
 
 
 def one_of(values):

@@ -37,15 +37,15 @@ rule settings:
         " --output {output.table} > {log} 2>&1"
 
 
-for figure, (table, title) in FIGURE_SOURCES.items():
+for figure, (looks, tables, title) in FIGURE_SOURCES.items():
 
     rule:
         name:
             f"plot_{figure}"
         input:
             code("plot"),
-            methods=f"{RESULTS}/methods/config.json",
-            frame=f"{RESULTS}/{table}.csv",
+            methods=f"{RESULTS}/{looks}/config.json",
+            frames=[f"{RESULTS}/{table}.csv" for table in tables],
         output:
             png=report(
                 f"{FIGURES}/{figure}.png",
@@ -63,7 +63,7 @@ for figure, (table, title) in FIGURE_SOURCES.items():
             ENVIRONMENT
         params:
             figure=figure,
-            frame=Path(table).name,
+            frames=[f"{Path(table).name}={RESULTS}/{table}.csv" for table in tables],
         shell:
             "python workflow/scripts/plot.py --figure {params.figure} --methods {input.methods}"
-            " --inputs {params.frame}={input.frame} --output {output.png} > {log} 2>&1"
+            " --inputs {params.frames:q} --output {output.png} > {log} 2>&1"

@@ -4,7 +4,7 @@ rule exact_study:
         code("exact_study"),
         config=f"{RESULTS}/exact_study/config.json",
     output:
-        expand(f"{RESULTS}/exact_study/{{table}}.csv", table=STUDY_TABLES),
+        [f"{RESULTS}/{table}.csv" for table in STUDY_TABLES],
         provenance=f"{RESULTS}/exact_study/provenance.json",
     log:
         f"{RESULTS}/logs/exact_study.log",
@@ -17,35 +17,3 @@ rule exact_study:
     shell:
         "python workflow/scripts/exact_study.py --config {input.config} --output {params.folder}"
         " > {log} 2>&1"
-
-
-for figure, title in STUDY_FIGURES.items():
-
-    rule:
-        name:
-            f"plot_{figure}"
-        input:
-            code("plot"),
-            methods=f"{RESULTS}/exact_study/methods/config.json",
-            frames=expand(f"{RESULTS}/exact_study/{{table}}.csv", table=STUDY_TABLES),
-        output:
-            png=report(
-                f"{FIGURES}/{figure}.png",
-                caption=f"../report/{figure}.rst",
-                category="Figures",
-                labels={"name": figure.split("_")[0].upper(), "shows": title},
-            ),
-            pdf=f"{FIGURES}/{figure}.pdf",
-            provenance=f"{FIGURES}/{figure}.json",
-        log:
-            f"{RESULTS}/logs/plot/{figure}.log",
-        benchmark:
-            f"{RESULTS}/benchmarks/plot/{figure}.tsv"
-        conda:
-            ENVIRONMENT
-        params:
-            figure=figure,
-            frames=lambda wildcards, input: [f"{Path(f).stem}={f}" for f in input.frames],
-        shell:
-            "python workflow/scripts/plot.py --figure {params.figure} --methods {input.methods}"
-            " --inputs {params.frames:q} --output {output.png} > {log} 2>&1"

@@ -30,11 +30,8 @@ class _Layer(CacheLayerMixin):
         size, count = len(key_states), key_states.shape[2]
         end = self.length + count
         if self.keys is None:
-            self.keys, self.values = (
-                _with_room(key_states, 0, count),
-                _with_room(value_states, 0, count),
-            )
-        elif end > self.keys.shape[2]:
+            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+        if end > self.keys.shape[2]:
             self.keys = _with_room(self.keys, self.length, count)
             self.values = _with_room(self.values, self.length, count)
         self.keys[:size, :, self.length : end] = key_states
@@ -83,9 +80,9 @@ class Decoder:
         device = model.device
         numbers: dict[tuple[int, ...], int] = {}
         rows = [numbers.setdefault(tuple(p), len(numbers)) for p in prompts]
-        self.longest = max(map(len, numbers))
-        ids, mask = _left_pad(list(numbers), self.longest)
-        causal = torch.ones(self.longest, self.longest, dtype=torch.bool).tril()
+        longest = max(map(len, numbers))
+        ids, mask = _left_pad(list(numbers), longest)
+        causal = torch.ones(longest, longest, dtype=torch.bool).tril()
         first = [_Layer() for _ in range(model.config.num_hidden_layers)]
         self.layers = first
         self._forward(
