@@ -12,7 +12,9 @@ report: "workflow/report/workflow.rst"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/tuning.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/claims.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/study.smk"
 include: "workflow/rules/report.smk"
@@ -22,4 +24,5 @@ rule all:
     default_target: True
     input:
         expand(f"{FIGURES}/{{figure}}.png", figure=FIGURE_SOURCES),
+        f"{RESULTS}/claims.json",
         f"{RESULTS}/environment.json",

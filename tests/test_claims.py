@@ -50,6 +50,7 @@ PLAN = replace(
     baselines=("grpo", "gspo"),
     measures=(AREA, DRAWDOWN, FINAL),
     factorial=Factorial(("grpo",), ("sapo",), ("gspo", "gmpo")),
+    deciding_regimes=("fresh",),
 )
 METHODS = ("grpo", "gspo", "gmpo", "sapo", "sspo", "sspo_arctan")
 COLUMNS = ("area", "drawdown", "test_pass@1")
@@ -145,14 +146,29 @@ def test_a_claim_that_holds_for_one_variant_is_supported_and_says_for_which():
         assert found[claim]["by_variant"] == {"sspo": "supported", "sspo_arctan": "contradicted"}
 
 
-def test_a_claim_must_hold_in_every_regime():
+@pytest.mark.parametrize(
+    "deciding, expected",
+    [(("fresh",), "supported"), (("stale",), "contradicted"), (("fresh", "stale"), "contradicted")],
+)
+def test_a_claim_must_hold_in_every_deciding_regime_and_the_others_are_told(deciding, expected):
     fresh = make_runs({"sspo": 0.1}, regimes=("fresh",))
     stale = make_runs({"sspo": -0.1}, regimes=("stale",), rng=1)
-    found = overall(PLAN, compare(PLAN, pd.concat([fresh, stale], ignore_index=True)))
+    plan = replace(PLAN, deciding_regimes=deciding)
+    found = overall(plan, compare(plan, pd.concat([fresh, stale], ignore_index=True)))
     for claim in CLAIMS:
-        assert found[claim]["verdict"] == "contradicted"
-        expected = {"fresh": "supported", "stale": "contradicted"}
-        assert found[claim]["by_regime"] == {"sspo": expected}
+        assert found[claim]["verdict"] == expected
+        assert sum(found[claim]["counts"]["sspo"].values()) == 2 * len(deciding)
+        by_regime = {"fresh": "supported", "stale": "contradicted"}
+        assert found[claim]["by_regime"] == {"sspo": by_regime}
+
+
+def test_a_further_regime_costs_the_deciding_one_nothing():
+    fresh = make_runs({"sspo": 0.01}, regimes=("fresh",), noise=0.02)
+    stale = make_runs(regimes=("stale",), rng=1)
+    alone = compare(PLAN, fresh)
+    both = compare(PLAN, pd.concat([fresh, stale], ignore_index=True))
+    p_values = [(c.p_gain, c.p_no_gain) for c in both if c.regime == "fresh"]
+    assert p_values == [(c.p_gain, c.p_no_gain) for c in alone]
 
 
 def test_secondary_measures_never_decide_and_never_weaken_the_primary_ones():

@@ -13,6 +13,7 @@ import torch
 from sspo.metrics import RunLog, UpdateStats
 
 B, T = 40, 13  # 13 columns, up to 12 tokens: the last column is padding for every row
+QUADRANTS = ("pos_up", "pos_down", "neg_up", "neg_down")
 
 
 def make_step(seed=0):
@@ -53,6 +54,9 @@ def test_summary_equals_numpy_on_all_tokens():
     negative = np.broadcast_to(advantages[:, None] < 0, mask.shape)[on]
     used = positive | negative
     gradient = coefficient[on].astype(np.float64)
+    lengths = np.broadcast_to(mask.sum(axis=1, keepdims=True), mask.shape)[on]
+    size = np.abs(np.broadcast_to(advantages[:, None], mask.shape)[on])
+    mass = np.where(used, np.abs(gradient) * size / lengths, 0.0)
     expected = {
         "log_ratio_min": values.min(),
         "log_ratio_p01": np.quantile(values, 0.01, method="nearest"),
@@ -60,6 +64,7 @@ def test_summary_equals_numpy_on_all_tokens():
         "log_ratio_p99": np.quantile(values, 0.99, method="nearest"),
         "log_ratio_max": values.max(),
         "log_ratio_var": values.var(),
+        "log_ratio_rms": np.sqrt((values**2).mean()),
         "sequence_weight_min": weight.min(),
         "sequence_weight_max": weight.max(),
         "sequence_weight_var": weight.astype(np.float64).var(),
@@ -69,7 +74,14 @@ def test_summary_equals_numpy_on_all_tokens():
         "coefficient_pos_down": gradient[positive & (values < 0)].mean(),
         "coefficient_neg_up": gradient[negative & (values > 0)].mean(),
         "coefficient_neg_down": gradient[negative & (values < 0)].mean(),
+        "mass_pos_up": mass[positive & (values > 0)].sum() / mass.sum(),
+        "mass_pos_down": mass[positive & (values < 0)].sum() / mass.sum(),
+        "mass_neg_up": mass[negative & (values > 0)].sum() / mass.sum(),
+        "mass_neg_down": mass[negative & (values < 0)].sum() / mass.sum(),
     }
+    assert (
+        mass[values == 0].sum() > 0.0
+    )  # on neither side, so that the shares add up to less than 1
     assert pooled(step, [range(B)]).summary() == pytest.approx(expected, rel=1e-5)
     assert len({round(v, 6) for k, v in expected.items() if k.startswith("coefficient")}) == 5
 
@@ -112,9 +124,8 @@ def one_row(log_ratio, coefficient, advantage, weight=1.0):
 def test_a_ratio_of_one_is_on_neither_side():
     summary = one_row([0.0, 0.0], [1.0, 1.0], 1.0)
     assert summary["coefficient_mean"] == 1.0
-    assert [summary[f"coefficient_{q}"] for q in ("pos_up", "pos_down", "neg_up", "neg_down")] == [
-        None
-    ] * 4
+    assert [summary[f"coefficient_{q}"] for q in QUADRANTS] == [None] * 4
+    assert [summary[f"mass_{q}"] for q in QUADRANTS] == [0.0] * 4
 
 
 def test_clip_fraction_counts_exact_zeros_among_tokens_that_can_learn():
@@ -127,10 +138,7 @@ def test_without_a_token_that_can_learn_the_coefficients_are_null():
     assert [k for k, v in summary.items() if v is None] == [
         "clip_fraction",
         "coefficient_mean",
-        "coefficient_pos_up",
-        "coefficient_pos_down",
-        "coefficient_neg_up",
-        "coefficient_neg_down",
+        *(f"{q}_{s}" for s in QUADRANTS for q in ("coefficient", "mass")),
     ]
     assert summary["log_ratio_max"] == pytest.approx(0.3)
     json.dumps(summary, allow_nan=False)

@@ -1,5 +1,6 @@
 """The pipeline: what an edit reruns, what bad input costs, equal results on one and two cores."""
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,12 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 TINY = {
-    "experiment": {"methods": ["grpo", "sspo"], "seeds": [0, 1], "control": True},
+    "experiment": {
+        "methods": ["grpo", "sspo"],
+        "bases": ["base"],
+        "seeds": [0, 1],
+        "control": True,
+    },
     "task": {
         "splits": {
             "test": {"size": 8},
@@ -31,7 +37,7 @@ TINY = {
     "rollout": {"prompts_per_step": 4, "group_size": 2, "max_response_tokens": 16},
     "train": {"steps": 2, "updates_per_rollout": 2, "eval_every": 1, "kl_every": 1},
     "validation": {"problems": 4},
-    "evaluation": {"samples": 2, "pass_at": [1, 2]},
+    "evaluation": {"samples": 8, "pass_at": [1, 8]},
     "exact_study": {
         "max_tokens": 2,
         "prompts": 2,
@@ -45,9 +51,37 @@ TINY = {
     },
 }
 
+# What a study of several regimes adds.
+STUDY = {
+    "bases": {
+        "second": {"pretrain": {"seed": 1}},
+        "letters": {"task": {"name": "count"}},
+    },
+    "regimes": {
+        "stale": {
+            "bases": ["second"],
+            "seeds": [5],
+            "tuned": True,
+            "train": {"updates_per_rollout": 4},
+        },
+        "other": {"bases": ["letters"], "seeds": [5], "tuned": False},
+    },
+    "tuning": {
+        "base": "base",
+        "seeds": [9],
+        "accuracy": "pass@1",
+        "validations": 1,
+        "learning_rates": [1e-4],
+        "params": {
+            "grpo": [{"clip_low": 0.2, "clip_high": 0.2}],
+            "sspo": [{"gate": "sigmoid", "tau_pos": 1.0, "tau_neg": 1.0}],
+        },
+    },
+}
+
 # Stands in for the interpreter: instead of computing, every script writes what its rule promises.
 FAKE_PYTHON = """#!{python}
-import pathlib, sys
+import json, pathlib, sys
 script, arguments = pathlib.Path(sys.argv[1]).stem, sys.argv[2:]
 if script == "write_config":
     sys.exit(__import__("subprocess").call([{python!r}, *sys.argv[1:]]))
@@ -60,7 +94,11 @@ promised = {{
               "provenance.json"],
     "train_control": ["model/model.safetensors", "metrics.jsonl", "provenance.json"],
     "evaluate": ["eval.json", "completions.jsonl.gz", "eval.provenance.json"],
-    "summarize": ["metrics.csv", "evaluations.csv", "provenance.json"],
+    "summarize": ["metrics.csv", "evaluations.csv", "scores.csv.gz", "provenance.json"],
+    "choose": ["choices.json", "trials.csv", "provenance.json"],
+    "measure": ["runs.csv", "runs.provenance.json"],
+    "judge": ["claims.md", "claims.json", "comparisons.csv", "factorial.csv",
+              "claims.provenance.json"],
     "plot": [output.name, output.stem + ".pdf", output.stem + ".json"],
     "gate_curves": ["gates.csv", "gates.provenance.json"],
     "settings": ["settings.csv", "settings.provenance.json"],
@@ -71,6 +109,9 @@ for name in promised:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(" ".join(sys.argv))
+if script == "choose":
+    chosen = {{"trial": 0, "learning_rate": 0.5, "params": {{"chosen": True}}}}
+    (output / "choices.json").write_text(json.dumps({{"grpo": chosen, "sspo": chosen}}))
 """
 
 
@@ -184,17 +225,17 @@ def test_editing_one_loss_parameter_reruns_only_the_runs_that_use_it(workspace):
         "train:sspo-s1",
     }
     assert not any("grpo" in job or "supervised" in job for job in planned)
-    assert "pretrain" not in planned
+    assert not any(job.startswith("pretrain") for job in planned)
     assert "prepare_data" not in planned
     assert {"summarize", "gate_curves", "settings"} <= planned
-    assert len(plots(planned)) == 13
+    assert len(plots(planned)) == 18
 
 
 def test_editing_the_group_size_retrains_every_method_but_not_the_base_model(workspace):
     workspace.edit(rollout__group_size=4)
     planned = workspace.planned()
     assert {f"train:{method}-s{seed}" for method in ("grpo", "sspo") for seed in (0, 1)} <= planned
-    assert "pretrain" not in planned
+    assert not any(job.startswith("pretrain") for job in planned)
     assert "evaluate:base" not in planned
 
 
@@ -202,7 +243,7 @@ def test_editing_plotting_retrains_nothing(workspace):
     workspace.append("src/sspo/plotting.py", "\n# edited\n")
     planned = workspace.planned()
     assert planned == plots(planned)
-    assert len(planned) == 13
+    assert len(planned) == 18
 
 
 def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):
@@ -210,7 +251,7 @@ def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):
     planned = workspace.planned()
     trained = {f"train:{method}-s{seed}" for method in ("grpo", "sspo") for seed in (0, 1)}
     assert trained <= planned
-    assert not any("control" in job or job == "pretrain" for job in planned)
+    assert not any("control" in job or job.startswith("pretrain") for job in planned)
 
 
 def test_a_colour_redraws_figures_and_retrains_nothing(workspace):
@@ -219,7 +260,54 @@ def test_a_colour_redraws_figures_and_retrains_nothing(workspace):
     assert not any(
         job.startswith(("train", "pretrain", "evaluate", "summarize")) for job in planned
     )
-    assert len(plots(planned)) == 13
+    assert len(plots(planned)) == 18
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """A workspace in which a (pretended) study of several regimes has run."""
+    workspace = Workspace(tmp_path_factory.mktemp("studied"), fake=True)
+    workspace.edit(**STUDY)
+    workspace.run("--cores", "2")
+    return workspace
+
+
+def test_tuned_runs_train_with_what_was_chosen_and_others_with_what_is_written(studied):
+    def config(run):
+        return json.loads((studied.folder / f"results/runs/{run}/config.json").read_text())
+
+    for tuned in ("sspo-s0", "sspo-stale-second-s5"):
+        assert config(tuned)["train"]["learning_rate"] == 0.5
+        assert config(tuned)["objective"] == {"name": "sspo", "params": {"chosen": True}}
+    written = config("sspo-other-letters-s5")
+    assert written["train"]["learning_rate"] == 1e-4
+    assert written["objective"]["params"]["tau_pos"] == 1.0
+    assert config("sspo-tuning0-s9")["train"]["learning_rate"] == 1e-4
+
+
+def test_a_run_learns_from_its_own_base_model_and_that_models_data(studied):
+    commands = {
+        run: (studied.folder / f"results/runs/{run}/metrics.jsonl").read_text()
+        for run in ("sspo-s0", "sspo-stale-second-s5", "sspo-other-letters-s5")
+    }
+    assert "--base results/base/model --problems results/data/train.jsonl" in commands["sspo-s0"]
+    shared = "--base results/bases/second/model --problems results/data/train.jsonl"
+    assert shared in commands["sspo-stale-second-s5"]
+    own = "--base results/bases/letters/model --problems results/bases/letters/data/train.jsonl"
+    assert own in commands["sspo-other-letters-s5"]
+    evaluated = (studied.folder / "results/runs/sspo-other-letters-s5/eval.json").read_text()
+    assert "--data results/bases/letters/data" in evaluated
+    assert not (studied.folder / "results/bases/second/data").exists()
+
+
+def test_editing_the_plan_of_the_claims_trains_nothing(studied, tmp_path):
+    copied = Workspace.__new__(Workspace)
+    copied.folder, copied.path = tmp_path / "copy", studied.path
+    shutil.copytree(studied.folder, copied.folder)
+    copied.append("workflow/claims.yaml", "\n# edited\n")
+    planned = copied.planned()
+    assert {"measure", "judge", "plot_f16_verdicts"} <= planned
+    assert not any(job.startswith(("train", "evaluate", "summarize")) for job in planned)
 
 
 def test_a_new_seed_runs_only_that_seed(workspace):
@@ -294,6 +382,8 @@ def real(tmp_path_factory):
     workspace = Workspace(tmp_path_factory.mktemp("real"), fake=False)
     workspace.append("src/sspo/losses.py", NEW_OBJECTIVE)
     workspace.edit(
+        **STUDY,
+        tuning__params={"reinforce": [{"scale": 1.0}], "sspo": STUDY["tuning"]["params"]["sspo"]},
         experiment__methods=["reinforce", "sspo"],
         experiment__seeds=[0],
         methods__reinforce={

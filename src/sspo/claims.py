@@ -12,10 +12,11 @@ runs, one per base model and seed, turned so that positive speaks for SSPO:
 - undecided: neither, as always with fewer than ``minimum_pairs`` pairs.
 
 "Beyond chance" is a one-sided test at (1 - level) / 2, its p-value adjusted (Holm) over all
-comparisons of a claim's primary measures, and apart from those over its secondary ones.
+comparisons of a claim's primary measures in one regime, and apart from those over its secondary ones.
 
-A claim says "than every baseline": for an SSPO variant it is supported if every primary comparison
-is, contradicted if any is, else undecided. For SSPO as a whole it is supported if it is for some
+A claim says "than every baseline": for an SSPO variant it is supported if every primary comparison of
+the deciding regimes is, contradicted if any is, else undecided. The other regimes get verdicts of
+their own, which say how far the answer carries. For SSPO as a whole it is supported if it is for some
 variant, contradicted if it is for all, else undecided. Secondary measures never decide.
 """
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -132,7 +133,11 @@ def overall(plan: ClaimsPlan, comparisons: Sequence[Comparison]) -> JsonDict:
     for claim in CLAIMS:
         chosen = [c for c in comparisons if c.claim == claim and c.primary]
         variants = {v: [c for c in chosen if c.sspo == v] for v in plan.sspo}
-        by_variant = {v: every_baseline(c.verdict for c in rows) for v, rows in variants.items()}
+        deciding = {
+            v: [c for c in rows if c.regime in plan.deciding_regimes]
+            for v, rows in variants.items()
+        }
+        by_variant = {v: every_baseline(c.verdict for c in rows) for v, rows in deciding.items()}
         by_regime = {
             v: {
                 regime: every_baseline(c.verdict for c in rows if c.regime == regime)
@@ -144,7 +149,7 @@ def overall(plan: ClaimsPlan, comparisons: Sequence[Comparison]) -> JsonDict:
             "verdict": some_variant(by_variant.values()),
             "by_variant": by_variant,
             "by_regime": by_regime,
-            "counts": {v: dict(Counter(c.verdict for c in rows)) for v, rows in variants.items()},
+            "counts": {v: dict(Counter(c.verdict for c in rows)) for v, rows in deciding.items()},
         }
     return result
 
@@ -286,15 +291,15 @@ def _over_problems(
 
 
 def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Holm's adjustment within each claim, primary and secondary measures apart."""
-    result = list(comparisons)
-    for claim in CLAIMS:
-        for primary in (True, False):
-            family = [i for i, c in enumerate(result) if (c.claim, c.primary) == (claim, primary)]
-            for name in ("p_gain", "p_no_gain"):
-                adjusted = holm([getattr(result[i], name) for i in family])
-                for i, p in zip(family, adjusted, strict=True):
-                    result[i] = dataclasses.replace(result[i], **{name: float(p)})
+    """Holm's adjustment within each claim and regime, primary and secondary measures apart."""
+    result, families = list(comparisons), defaultdict(list)
+    for i, c in enumerate(result):
+        families[c.claim, c.primary, c.regime].append(i)
+    for family in families.values():
+        for name in ("p_gain", "p_no_gain"):
+            adjusted = holm([getattr(result[i], name) for i in family])
+            for i, p in zip(family, adjusted, strict=True):
+                result[i] = dataclasses.replace(result[i], **{name: float(p)})
     return result
 
 

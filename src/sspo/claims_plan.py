@@ -12,7 +12,12 @@ import yaml
 from sspo.config import ConfigError, from_dict
 from sspo.learning import LearningConfig
 
-CLAIMS = ("faster", "stabler", "better")
+CLAIM_TEXT = {
+    "faster": "SSPO learns faster",
+    "stabler": "SSPO trains more stably",
+    "better": "SSPO ends better",
+}
+CLAIMS = tuple(CLAIM_TEXT)
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,11 @@ class ClaimsPlan:
     Attributes:
         sspo: methods that stand for SSPO.
         baselines: methods it is said to beat.
+        remedies: methods of ours, compared with both without a say in the claims; may be none.
         measures: what is looked at.
         learning: how a run's measures are taken from its records.
         factorial: the cells of the 2 x 2.
+        deciding_regimes: settings in which a claim is decided; verdicts in others are told beside it.
         level: of two-sided intervals; a verdict's error is (1 - level) / 2.
         multiplicity: "holm", or "none" for no adjustment.
         minimum_pairs: with fewer paired runs nothing is decided.
@@ -64,9 +71,11 @@ class ClaimsPlan:
 
     sspo: tuple[str, ...]
     baselines: tuple[str, ...]
+    remedies: tuple[str, ...]
     measures: tuple[Measure, ...]
     learning: LearningConfig
     factorial: Factorial
+    deciding_regimes: tuple[str, ...]
     level: float
     multiplicity: Literal["holm", "none"]
     minimum_pairs: int

@@ -8,15 +8,9 @@ from collections.abc import Mapping, Sequence
 from pandas import DataFrame
 
 from sspo.claims import Comparison, compare, overall
-from sspo.claims_plan import ClaimsPlan
+from sspo.claims_plan import CLAIM_TEXT, ClaimsPlan
 from sspo.config import JsonDict, to_dict
 from sspo.factorial import factorial_effects
-
-CLAIM_TEXT = {
-    "faster": "SSPO learns faster",
-    "stabler": "SSPO trains more stably",
-    "better": "SSPO ends better",
-}
 
 
 def claims_report(
@@ -34,12 +28,18 @@ def claims_report(
         labels: method -> name in sentences.
 
     Returns:
-        ``plan``, ``overall`` (claim -> verdict and counts), ``comparisons``, ``factorial``, ``text``.
+        ``plan``, ``overall`` (claim -> verdict and counts), ``comparisons``, ``remedies``
+        (comparisons of ours with SSPO and the baselines), ``factorial``, ``text``.
 
     Raises:
         ValueError: a missing column, or a run told twice.
     """
     comparisons, labels = compare(plan, runs, scores), labels or {}
+    remedies = []
+    if plan.remedies:
+        others = (*plan.sspo, *plan.baselines)
+        ours = dataclasses.replace(plan, sspo=plan.remedies, baselines=others)
+        remedies = compare(ours, runs, scores)
     verdicts = overall(plan, comparisons)
     text = [claim_sentence(claim, found, labels) for claim, found in verdicts.items()]
     text += [comparison_sentence(plan, c, labels) for c in comparisons if c.primary]
@@ -47,6 +47,7 @@ def claims_report(
         "plan": to_dict(plan),
         "overall": verdicts,
         "comparisons": [dataclasses.asdict(c) for c in comparisons],
+        "remedies": [dataclasses.asdict(c) for c in remedies],
         "factorial": factorial_effects(plan, runs),
         "text": text,
     }

@@ -196,11 +196,21 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything one reinforcement-learning run depends on."""
+    """Everything one reinforcement-learning run depends on.
+
+    Attributes:
+        run: its name, ``method``, regime, base and ``seed`` joined.
+        regime: the setting under which methods are compared; runs of one regime can be.
+        base: the base model it starts from.
+        tuned: what the tuning chose for it; "params" where the regime itself says the learning rate.
+    """
 
     run: str
     method: str
+    regime: str
+    base: str
     seed: int
+    tuned: Literal["nothing", "params", "everything"]
     objective: ObjectiveConfig
     advantages: AdvantageConfig
     rollout: RolloutConfig
@@ -241,6 +251,8 @@ class ControlConfig:
 
     run: str
     method: str
+    regime: str
+    base: str
     seed: int
     supervised: SupervisedConfig
     updates_per_step: int
@@ -248,6 +260,32 @@ class ControlConfig:
     validation: ValidationConfig
     reward: RewardConfig
     compute: ComputeConfig
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried for a method, and its runs."""
+
+    learning_rate: float
+    params: JsonDict
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """How every method's learning rate and parameters are chosen, with equally many trials.
+
+    A trial's score is the mean of ``accuracy`` over the last ``validations`` of its runs.
+
+    Attributes:
+        accuracy: key of the validation accuracy, such as "pass@1".
+        validations: how many of a run's last validations count.
+        trials: by method; on equal scores the first one is chosen.
+    """
+
+    accuracy: str
+    validations: int
+    trials: dict[str, tuple[Trial, ...]]
 
 
 @dataclass(frozen=True)

@@ -5,165 +5,90 @@ A config holds only what its rule depends on, so that editing a value reruns exa
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 from collections.abc import Iterable, Mapping
 
 from sspo.config import (
     ConfigError,
-    ControlConfig,
     EvaluationConfig,
     ExactStudyConfig,
     JsonDict,
     ModelConfig,
     PretrainConfig,
-    RunConfig,
-    SamplingConfig,
+    TuningConfig,
     from_dict,
 )
-from sspo.losses import check_objective
-from sspo.schema import plain
+from sspo.places import BASE, base_place
+from sspo.runs import (
+    control_runs,
+    method_entry,
+    objective,
+    rl_runs,
+    sampling,
+    tuning_runs,
+)
+from sspo.schema import merged, plain
 from sspo.tasks import TASKS
-
-CONTROL = "supervised"
 
 
 def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDict]:
     """Every config of the experiment: place (a folder under the results) -> plain data.
 
-    Places are ``data``, ``base``, ``evaluation``, ``methods`` (labels and colours, for figures),
-    ``settings`` (everything, for table T4), ``exact_study`` and ``exact_study/methods`` where the
-    YAML has that section, and ``runs/{method}-s{seed}`` for every method and for the
-    supervised-only control.
+    Places are ``data``, ``base``, for every further base model ``bases/{name}`` (and
+    ``bases/{name}/data`` where its task differs), ``evaluation``, ``methods`` (labels and colours, for
+    figures), ``settings`` (everything, for table T4), ``exact_study`` and ``exact_study/methods`` or
+    ``tuning`` where the YAML has such a section, and ``runs/{run}`` for every run of ``sspo.runs``.
 
     Raises:
         ConfigError: a combination that cannot run; names the key and the fix.
     """
     config = plain(config)
     try:
-        data = _data_config(config)
-        runs = {f"runs/{run['run']}": run for run in _runs(config)}
-        base = _base_config(config)
+        bases = _base_configs(config)
+        trials, choice = tuning_runs(config)
+        if choice:
+            from_dict(TuningConfig, choice, "tuning.")
+        runs = [*rl_runs(config), *trials, *control_runs(config)]
         evaluation = _evaluation_config(config)
         study = _exact_study_config(config)
-        _check_lengths(config)
-        _check_validation(config)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     used = {name: config["methods"][name] for name in config["experiment"]["methods"]}
-    studies = {}
+    optional = {"tuning": choice} if choice else {}
     if study:
-        studies["exact_study"] = study
-        studies["exact_study/methods"] = _looks(config, study["methods"])
+        optional["exact_study"] = study
+        optional["exact_study/methods"] = _looks(config, study["methods"])
     return {
-        "data": data,
-        "base": base,
+        **bases,
         "evaluation": evaluation,
         "methods": _looks(config, used),
         "settings": {**config, "methods": used},
-        **studies,
-        **runs,
+        **optional,
+        **{f"runs/{run['run']}": run for run in runs},
     }
+
+
+def _base_configs(config: JsonDict) -> dict[str, JsonDict]:
+    """Config of every base model and of the data that it does not share with the main one."""
+    found = {"data": _data_config(config), base_place(BASE): _base_config(config)}
+    _check_lengths(config)
+    _check_validation(config)
+    for name, changes in config.get("bases", {}).items():
+        try:
+            variant = merged(config, changes)
+            if "task" in changes:
+                found[f"{base_place(name)}/data"] = _data_config(variant)
+            found[base_place(name)] = _base_config(variant)
+            _check_lengths(variant)
+            _check_validation(variant)
+        except ConfigError as error:
+            raise ConfigError(f"bases.{name}: {error}") from None
+    return found
 
 
 def _looks(config: JsonDict, methods: Iterable[str]) -> JsonDict:
     """Label and colour of methods, for figures."""
     entries = {name: config["methods"][name] for name in methods}
     return {n: {"label": entry["label"], "color": entry["color"]} for n, entry in entries.items()}
-
-
-def control_steps(config: Mapping[str, object]) -> int:
-    """Updates of the supervised-only control: as many as a reinforcement-learning run makes."""
-    return config["train"]["steps"] * config["train"]["updates_per_rollout"]
-
-
-def _runs(config: JsonDict) -> list[JsonDict]:
-    """Methods x seeds, then the control x seeds; each checked by the dataclass it will become."""
-    experiment = config["experiment"]
-    runs = []
-    for method in experiment["methods"]:
-        _method(config, method, "experiment.methods")
-        for seed in experiment["seeds"]:
-            runs.append(_rl_run(config, method, seed))
-            from_dict(RunConfig, runs[-1], f"methods.{method}: ")
-    if experiment["control"]:
-        for seed in experiment["seeds"]:
-            runs.append(_control_run(config, seed))
-            from_dict(ControlConfig, runs[-1])
-    return runs
-
-
-def _rl_run(config: JsonDict, method: str, seed: int) -> JsonDict:
-    entry = config["methods"][method]
-    run = {
-        "run": f"{method}-s{seed}",
-        "method": method,
-        "seed": seed,
-        "objective": _objective(method, entry),
-        "advantages": {**config["advantages"], **entry.get("advantages", {})},
-        "rollout": {**config["rollout"], **entry.get("rollout", {})},
-        "train": {**config["train"], **entry.get("train", {})},
-        "validation": config["validation"],
-        "reward": config["reward"],
-        "compute": config["compute"],
-    }
-    if run["rollout"]["engine"] == "vllm" and importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            f"methods.{method}: rollout.engine = 'vllm' but vLLM is not installed; run `make vllm` "
-            "or choose engine torch"
-        )
-    return run
-
-
-def _method(config: JsonDict, name: str, where: str) -> JsonDict:
-    if name not in config["methods"]:
-        known = ", ".join(config["methods"])
-        raise ConfigError(
-            f"{where}: {name!r} is not defined; choose from {known}, or add an entry under methods"
-        )
-    return config["methods"][name]
-
-
-def _objective(method: str, entry: JsonDict) -> JsonDict:
-    try:
-        check_objective(entry["objective"], entry["params"])
-    except ValueError as error:
-        raise ConfigError(f"methods.{method}: {error}") from None
-    return {"name": entry["objective"], "params": entry["params"]}
-
-
-def _control_run(config: JsonDict, seed: int) -> JsonDict:
-    updates = config["train"]["updates_per_rollout"]
-    supervised = {
-        **config["pretrain"]["supervised"],
-        "steps": control_steps(config),
-        "batch_size": config["rollout"]["prompts_per_step"]
-        * config["rollout"]["group_size"]
-        // updates,
-        "learning_rate": config["train"]["learning_rate"],
-        "schedule": "constant",
-        "warmup_steps": config["train"]["warmup_updates"],
-        "betas": config["train"]["betas"],
-        "weight_decay": config["train"]["weight_decay"],
-        "log_every": updates * config["train"]["eval_every"],
-        "eval_every": updates * config["train"]["eval_every"],
-    }
-    return {
-        "run": f"{CONTROL}-s{seed}",
-        "method": CONTROL,
-        "seed": seed,
-        "supervised": supervised,
-        "updates_per_step": updates,
-        "sampling": _sampling(config),
-        "validation": config["validation"],
-        "reward": config["reward"],
-        "compute": config["compute"],
-    }
-
-
-def _sampling(config: JsonDict) -> JsonDict:
-    """What validation and evaluation need of the rollout section; the rest concerns RL alone."""
-    return {f.name: config["rollout"][f.name] for f in dataclasses.fields(SamplingConfig)}
 
 
 def _data_config(config: JsonDict) -> JsonDict:
@@ -186,7 +111,7 @@ def _base_config(config: JsonDict) -> JsonDict:
         "seed": config["pretrain"]["seed"],
         "model": config["model"],
         "supervised": config["pretrain"]["supervised"],
-        "sampling": _sampling(config),
+        "sampling": sampling(config),
         "validation": config["validation"],
         "reward": config["reward"],
         "compute": {**config["compute"], "threads": config["pretrain"]["threads"]},
@@ -215,7 +140,7 @@ def _evaluation_config(config: JsonDict) -> JsonDict:
             raise ConfigError(f"evaluation.splits: no split {split!r} in task.splits; add it there")
     return {
         "evaluation": evaluation,
-        "sampling": _sampling(config),
+        "sampling": sampling(config),
         "reward": config["reward"],
         "compute": config["compute"],
     }
@@ -227,11 +152,11 @@ def _exact_study_config(config: JsonDict) -> JsonDict | None:
         return None
     methods = {}
     for name in config["exact_study"]["methods"]:
-        entry = _method(config, name, "exact_study.methods")
-        objective = _objective(name, entry)
+        entry = method_entry(config, name, "exact_study.methods")
+        checked = objective(name, entry["objective"], entry["params"])
         methods[name] = {
-            "objective": objective["name"],
-            "params": objective["params"],
+            "objective": checked["name"],
+            "params": checked["params"],
             **config["advantages"],
             **entry.get("advantages", {}),
         }
@@ -251,9 +176,13 @@ def _check_lengths(config: JsonDict) -> None:
     prompt = TASKS[config["task"]["name"]].prompt_tokens(longest)
     context, key = config["model"]["context"], "rollout.max_response_tokens"
     caps = {key: config["rollout"]["max_response_tokens"]}
-    for method in config["experiment"]["methods"]:
-        override = config["methods"][method].get("rollout", {})
-        caps[f"methods.{method}.{key}"] = override.get("max_response_tokens", caps[key])
+    sections = {
+        f"methods.{m}": config["methods"].get(m, {}) for m in config["experiment"]["methods"]
+    }
+    sections |= {f"regimes.{name}": regime for name, regime in config.get("regimes", {}).items()}
+    for where, section in sections.items():
+        override = section.get("rollout", {})
+        caps[f"{where}.{key}"] = override.get("max_response_tokens", caps[key])
     for where, response in caps.items():
         if prompt + response > context:
             raise ConfigError(

@@ -189,8 +189,8 @@ def run_measures(records: Sequence[Record], config: LearningConfig, budget: floa
 
     Returns:
         ``tokens_to_target`` (None if not reached), ``tokens_to_target_capped``, ``reached`` (0 or 1),
-        ``area``, ``drawdown``, ``collapsed`` (0 or 1), ``spike_share``, ``best_accuracy`` and
-        ``final_accuracy``.
+        ``area``, ``drawdown``, ``collapsed`` (0 or 1), ``spike_share`` (None where a run has no more
+        steps than the window), ``best_accuracy`` and ``final_accuracy``.
 
     Raises:
         ValueError: too few records, a number that is not finite, or a budget that the run has not spent.
@@ -208,7 +208,37 @@ def run_measures(records: Sequence[Record], config: LearningConfig, budget: floa
         "area": area_under_curve(spent),
         "drawdown": worst_drawdown(whole.accuracy),
         "collapsed": float(collapsed(whole.accuracy, config)),
-        "spike_share": spike_share(norms, config.spike_factor, config.spike_window),
+        "spike_share": (
+            spike_share(norms, config.spike_factor, config.spike_window)
+            if len(norms) > config.spike_window
+            else None
+        ),
         "best_accuracy": float(whole.accuracy.max()),
         "final_accuracy": float(whole.accuracy[-1]),
     }
+
+
+def drift_measures(records: Sequence[Record]) -> Measures:
+    """How far a run's updates went from its rollouts, and where its policy ended.
+
+    Args:
+        records: the run's ``metrics.jsonl``.
+
+    Returns:
+        ``drift`` (root mean square log-ratio over all steps, nats), ``sequence_weight_var`` (mean over
+        steps), ``final_kl`` and ``final_entropy`` (nats per token, where last measured; None if never).
+    """
+    rms = np.array([r["log_ratio_rms"] for r in records if r.get("log_ratio_rms") is not None])
+    variances = [
+        r["sequence_weight_var"] for r in records if r.get("sequence_weight_var") is not None
+    ]
+    return {
+        "drift": float(np.sqrt(np.mean(rms**2))) if rms.size else None,
+        "sequence_weight_var": float(np.mean(variances)) if variances else None,
+        "final_kl": _last(records, "kl"),
+        "final_entropy": _last(records, "entropy"),
+    }
+
+
+def _last(records: Sequence[Record], key: str) -> float | None:
+    return next((float(r[key]) for r in reversed(records) if r.get(key) is not None), None)

@@ -32,6 +32,7 @@ class UpdateStats:
 
     log_ratio: list[Tensor] = field(default_factory=list)
     coefficient: list[Tensor] = field(default_factory=list)
+    mass: list[Tensor] = field(default_factory=list)
     positive: list[Tensor] = field(default_factory=list)
     sequence_weight: list[Tensor] = field(default_factory=list)
 
@@ -47,8 +48,11 @@ class UpdateStats:
             mask: (B, T).
         """
         tokens = mask.bool()
+        lengths = mask.sum(dim=1, keepdim=True).clamp(min=1.0)
+        mass = (coefficients * advantages.unsqueeze(1) / lengths).abs().nan_to_num()
         self.log_ratio.append(stats["log_ratio"][tokens].cpu())
         self.coefficient.append(coefficients[tokens].cpu())
+        self.mass.append(mass[tokens].cpu())
         self.positive.append((advantages > 0).unsqueeze(1).expand_as(mask)[tokens].cpu())
         self.sequence_weight.append(stats["sequence_weight"].cpu())
 
@@ -57,10 +61,12 @@ class UpdateStats:
 
         ``clip_fraction`` is the share of tokens with a non-zero advantage whose gradient is exactly
         zero; ``coefficient_*`` describe the gradient relative to on-policy REINFORCE, also by sign
-        of the advantage and side of the ratio (``pos_up`` is A > 0, r > 1).
+        of the advantage and side of the ratio (``pos_up`` is A > 0, r > 1); ``mass_*`` is the share
+        of sum |dL / d log pi| that comes from there, the rest being tokens at r = 1 exactly.
         """
         log_ratio, coefficient = torch.cat(self.log_ratio), torch.cat(self.coefficient)
         positive, weight = torch.cat(self.positive), torch.cat(self.sequence_weight)
+        mass = torch.cat(self.mass).double()
         low, median, high = _quantiles(log_ratio, (0.01, 0.5, 0.99))
         used = ~coefficient.isnan()
         record: Metrics = {
@@ -70,6 +76,7 @@ class UpdateStats:
             "log_ratio_p99": high,
             "log_ratio_max": log_ratio.max().item(),
             "log_ratio_var": log_ratio.var(unbiased=False).item(),
+            "log_ratio_rms": log_ratio.square().mean().sqrt().item(),
             "sequence_weight_min": weight.min().item(),
             "sequence_weight_max": weight.max().item(),
             "sequence_weight_var": weight.var(unbiased=False).item(),
@@ -80,6 +87,7 @@ class UpdateStats:
         for sign, chosen in (("pos", positive), ("neg", ~positive)):
             for side, there in sides.items():
                 record[f"coefficient_{sign}_{side}"] = _mean(coefficient[used & chosen & there])
+                record[f"mass_{sign}_{side}"] = _share(mass[chosen & there], mass)
         return record
 
 
@@ -138,6 +146,12 @@ def _quantiles(values: Tensor, at: tuple[float, ...]) -> list[float]:
     """Quantiles by sorting (torch.quantile refuses more than 2^24 values)."""
     ordered = values.sort().values
     return [ordered[round(q * (len(ordered) - 1))].item() for q in at]
+
+
+def _share(part: Tensor, whole: Tensor) -> float | None:
+    """Sum over sum, or None (JSON null) of nothing."""
+    total = whole.sum().item()
+    return part.sum().item() / total if total > 0.0 else None
 
 
 def _mean(values: Tensor) -> float | None:

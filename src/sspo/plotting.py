@@ -39,6 +39,19 @@ from sspo.curves import (
     show_zero,
     shown_looks,
 )
+from sspo.evidence_figures import (
+    OUTCOMES as SWEPT,
+)
+from sspo.evidence_figures import (
+    QUADRANTS,
+    draw_gradient_mass,
+    draw_staleness_sweep,
+    draw_tuning,
+    draw_verdicts,
+    draw_weight_variance,
+)
+from sspo.evidence_tables import OUTCOMES, draw_factorial, draw_outcomes, draw_trials
+from sspo.places import BASE, MAIN
 from sspo.study_figures import GRADIENT_PANELS, draw_exact_gradients, draw_staleness
 from sspo.tables import WIDTH, draw_benchmarks, draw_settings
 
@@ -264,17 +277,29 @@ def _grid(rows: int, columns: int, height: float, **options: object) -> tuple[Fi
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _checked(draw: Draw, **needs: Sequence[str]) -> Draw:
-    """``draw`` in the house style, after a look at the columns it needs of each frame."""
+def _checked(draw: Draw, whole: bool = False, **needs: Sequence[str]) -> Draw:
+    """``draw`` in the house style, after a look at the columns it needs of each frame.
+
+    It gets the runs of the main regime and base model alone, unless it is to have the whole frames.
+    """
 
     @functools.wraps(draw)
     def checked(frames: Frames, methods: Methods) -> Figure:
+        if not whole:
+            frames = {name: _main_runs(frame) for name, frame in frames.items()}
         for frame, columns in needs.items():
             _check_frame(frames, frame, columns, methods)
         with matplotlib.rc_context(STYLE):
             return draw(frames, methods)
 
     return checked
+
+
+def _main_runs(frame: DataFrame) -> DataFrame:
+    """The rows of the main regime on the main base model; all of a frame that has no such columns."""
+    for column, main in (("regime", MAIN), ("base", BASE)):
+        frame = frame[frame[column] == main] if column in frame else frame
+    return frame
 
 
 def _check_frame(frames: Frames, name: str, columns: Sequence[str], methods: Methods) -> None:
@@ -300,6 +325,8 @@ def _check_frame(frames: Frames, name: str, columns: Sequence[str], methods: Met
 
 
 _CURVE = ("run", "method", "step")
+_RUN = ("run", "method", "regime", "base", "seed")
+_TRIAL = ("method", "learning_rate", "params", "score", "chosen")
 
 FIGURES: dict[str, Draw] = {
     "f1_gates": _checked(draw_gates, gates=("method", "sign", "ratio", "value", "coefficient")),
@@ -314,6 +341,17 @@ FIGURES: dict[str, Draw] = {
     "f7_grad_norm": _checked(draw_grad_norm, metrics=(*_CURVE, "grad_norm", "grad_norm_max")),
     "f8_attenuation": _checked(draw_attenuation, metrics=(*_CURVE, *ATTENUATION)),
     "f9_length": _checked(draw_length, metrics=(*_CURVE, "response_tokens", "truncated")),
+    "f10_staleness": _checked(
+        draw_staleness_sweep,
+        whole=True,
+        runs=(*_RUN, "updates_per_rollout", "learning_rate", "tuned", "drift", *SWEPT),
+    ),
+    "f11_weights": _checked(
+        draw_weight_variance,
+        whole=True,
+        metrics=(*_CURVE, "log_ratio_rms", "sequence_weight_var"),
+    ),
+    "f12_tuning": _checked(draw_tuning, trials=_TRIAL),
     "f13_exact": _checked(
         draw_exact_gradients,
         gradients=("method", "lengths", "direction", "drift", *GRADIENT_PANELS),
@@ -323,9 +361,26 @@ FIGURES: dict[str, Draw] = {
         pushes=("method", "push", "log_ratio"),
         training=("method", "updates_per_rollout", "learning_rate", "update", "reward"),
     ),
+    "f15_gradient_mass": _checked(
+        draw_gradient_mass,
+        whole=True,
+        metrics=(*_CURVE, "regime", "base", "log_ratio_rms", *QUADRANTS),
+    ),
+    "f16_verdicts": _checked(
+        draw_verdicts,
+        whole=True,
+        comparisons=("sspo", "baseline", "claim", "measure", "primary", "regime", "verdict"),
+    ),
     "t1_benchmarks": _checked(
         draw_benchmarks,
         evaluations=("run", "method", "split", "metric", "value", "low", "high"),
     ),
+    "t2_factorial": _checked(
+        draw_factorial,
+        whole=True,
+        factorial=("measure", "regime", "sspo", "sequence_hard", "contrast", "n", "effect"),
+    ),
+    "t3_tuning": _checked(draw_trials, trials=_TRIAL),
+    "t5_outcomes": _checked(draw_outcomes, whole=True, runs=(*_RUN, *OUTCOMES)),
     "t4_settings": _checked(draw_settings, settings=("key", "value", "source")),
 }

@@ -16,6 +16,8 @@ from sspo.typed import ConfigError, JsonDict
 def check_config(config: Mapping[str, object], schema: str | Path, source: str) -> None:
     """Refuse a YAML configuration with unknown keys, wrong types or impossible values.
 
+    What a further base model changes is checked as part of the configuration that it results in.
+
     Args:
         config: the merged configuration.
         schema: path of the JSON schema (as YAML).
@@ -30,6 +32,9 @@ def check_config(config: Mapping[str, object], schema: str | Path, source: str) 
     error = best_match(Draft202012Validator(rules).iter_errors(values))
     if error is not None:
         raise ConfigError(f"{source}: {_explain(error, rules)}")
+    rest = {key: value for key, value in values.items() if key != "bases"}
+    for name, changes in values.get("bases", {}).items():
+        check_config(merged(rest, changes), schema, f"{source}: bases.{name}")
 
 
 def plain(value: object) -> object:
@@ -39,6 +44,15 @@ def plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return value
+
+
+def merged(values: JsonDict, changes: JsonDict) -> JsonDict:
+    """Mappings merge, anything else is replaced: as Snakemake does with several config files."""
+    result = dict(values)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
 
 
 def _check_finite(value: object, source: str, where: str = "") -> None:

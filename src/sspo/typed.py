@@ -89,7 +89,7 @@ def _convert(hint: object, value: object, where: str) -> object:
                 return tuple(_convert(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(pairs))
     elif origin is dict:
         if isinstance(value, dict):
-            return value
+            return {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)

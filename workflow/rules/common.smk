@@ -11,8 +11,9 @@ sys.path.insert(0, str(ROOT / "src"))
 from snakemake.exceptions import WorkflowError
 
 from sspo.config import ConfigError
-from sspo.experiment import CONTROL, expand_config
+from sspo.experiment import expand_config
 from sspo.locks import PipelineLock
+from sspo.places import BASE, CONTROL, MAIN, TUNING, base_place
 from sspo.provenance import import_closure
 from sspo.schema import check_config
 
@@ -44,12 +45,20 @@ onstart:
 
 
 RESULTS, FIGURES = config["results_dir"], config["figures_dir"]
-RUNS = sorted(place.removeprefix("runs/") for place in CONFIGS if place.startswith("runs/"))
-CONTROL_RUNS = [run for run in RUNS if run.startswith(f"{CONTROL}-s")]
-RL_RUNS = [run for run in RUNS if run not in CONTROL_RUNS]
-EVALUATED = ["base", *(f"runs/{run}" for run in RUNS)]
+BASES = [base_place(name) for name in (BASE, *config.get("bases", {}))]
+# A base model without data of its own shares the main one's.
+DATA = {base: f"{base}/data" if f"{base}/data" in CONFIGS else "data" for base in BASES}
+RUNS = {
+    place.removeprefix("runs/"): run for place, run in CONFIGS.items() if place.startswith("runs/")
+}
+TRIAL_RUNS = sorted(name for name, run in RUNS.items() if run["regime"] == TUNING)
+CONTROL_RUNS = sorted(name for name, run in RUNS.items() if run["method"] == CONTROL)
+RL_RUNS = sorted(RUNS.keys() - {*CONTROL_RUNS})
+FINAL_RUNS = sorted(RUNS.keys() - {*TRIAL_RUNS})
+EVALUATED = [*BASES, *(f"runs/{run}" for run in FINAL_RUNS)]
 ONE_RUN_PER_METHOD = [
-    f"{method}-s{config['experiment']['seeds'][0]}" for method in config["experiment"]["methods"]
+    next(name for name in RL_RUNS if (RUNS[name]["method"], RUNS[name]["regime"]) == (method, MAIN))
+    for method in config["experiment"]["methods"]
 ]
 SPLITS = list(config["task"]["splits"])
 ENVIRONMENT = str(ROOT / "environment.yml")
@@ -73,9 +82,25 @@ FIGURE_SOURCES = {
         "clip fraction and mean gradient coefficient",
     ),
     "f9_length": ("methods", ["summary/metrics"], "response length and truncation"),
+    "f11_weights": ("methods", ["summary/metrics"], "variance of sequence weights against drift"),
+    "f15_gradient_mass": ("methods", ["summary/metrics"], "where the gradient comes from"),
+    "f16_verdicts": ("methods", ["comparisons"], "the comparisons that decide the claims"),
     "t1_benchmarks": ("methods", ["summary/evaluations"], "final accuracy with intervals"),
+    "t2_factorial": ("methods", ["factorial"], "the 2 x 2 of level and gate"),
+    "t5_outcomes": ("methods", ["summary/runs"], "outcomes by regime"),
     "t4_settings": ("methods", ["summary/settings"], "hyperparameters and their sources"),
 }
+if "regimes" in config:
+    FIGURE_SOURCES["f10_staleness"] = (
+        "methods",
+        ["summary/runs"],
+        "outcome against updates per rollout and drift",
+    )
+if "tuning" in config:
+    FIGURE_SOURCES |= {
+        "f12_tuning": ("methods", ["tuning/trials"], "validation accuracy of every trial"),
+        "t3_tuning": ("methods", ["tuning/trials"], "every trial and what was chosen"),
+    }
 STUDY_TABLES = [f"exact_study/{table}" for table in ("gradients", "pushes", "training")]
 if "exact_study" in CONFIGS:
     FIGURE_SOURCES |= {
@@ -90,6 +115,31 @@ if "exact_study" in CONFIGS:
             "a bad response pushed down, and training on stale responses, exactly",
         ),
     }
+
+
+def base_of(run):
+    """The place of the base model that a run starts from; of a base model, itself."""
+    return base_place(RUNS[run.removeprefix("runs/")]["base"]) if run not in BASES else run
+
+
+def model_of_base(wildcards):
+    return f"{RESULTS}/{base_of(wildcards.run)}/model/model.safetensors"
+
+
+def data_file(name):
+    """The input function of a file of the data that a run, or a base model, belongs to."""
+    return lambda wildcards: f"{RESULTS}/{DATA[base_of(next(iter(wildcards)))]}/{name}"
+
+
+def evaluated_splits(wildcards):
+    """The files of the splits that a run, or a base model, is evaluated on."""
+    return [data_file(f"{split}.jsonl")(wildcards) for split in config["evaluation"]["splits"]]
+
+
+def choices_of(wildcards):
+    """What a tuned run's config waits for."""
+    tuned = CONFIGS[wildcards.place].get("tuned", "nothing")
+    return [f"{RESULTS}/tuning/choices.json"] if tuned != "nothing" else []
 
 
 def one_of(values):

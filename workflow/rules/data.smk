@@ -1,5 +1,10 @@
 rule write_config:
-    """Each config in a file of its own, so that an edit reruns only what depends on it."""
+    """Each config in a file of its own, so that an edit reruns only what depends on it.
+
+    A tuned run takes its learning rate and parameters from what the trials chose.
+    """
+    input:
+        choices_of,
     output:
         report(
             f"{RESULTS}/{{place}}/config.json",
@@ -14,22 +19,24 @@ rule write_config:
     params:
         config=lambda wildcards: inert_json(CONFIGS[wildcards.place]),
     shell:
-        "python workflow/scripts/write_config.py {params.config:q} {output} > {log} 2>&1"
+        "python workflow/scripts/write_config.py {params.config:q} {output} {input} > {log} 2>&1"
 
 
 rule prepare_data:
     """Problems with worked solutions and exact answers, in disjoint splits."""
     input:
         code("prepare_data"),
-        config=f"{RESULTS}/data/config.json",
+        config=f"{RESULTS}/{{data}}/config.json",
     output:
-        expand(f"{RESULTS}/data/{{split}}.jsonl", split=SPLITS),
-        summary=f"{RESULTS}/data/summary.json",
-        provenance=f"{RESULTS}/data/provenance.json",
+        [f"{RESULTS}/{{data}}/{split}.jsonl" for split in SPLITS],
+        summary=f"{RESULTS}/{{data}}/summary.json",
+        provenance=f"{RESULTS}/{{data}}/provenance.json",
     log:
-        f"{RESULTS}/logs/prepare_data.log",
+        f"{RESULTS}/logs/prepare_data/{{data}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/prepare_data.tsv"
+        f"{RESULTS}/benchmarks/prepare_data/{{data}}.tsv"
+    wildcard_constraints:
+        data=one_of({*DATA.values()}),
     conda:
         ENVIRONMENT
     params:

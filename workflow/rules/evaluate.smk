@@ -4,8 +4,8 @@ rule evaluate:
         code("evaluate"),
         config=f"{RESULTS}/evaluation/config.json",
         model=f"{RESULTS}/{{place}}/model/model.safetensors",
-        data=f"{RESULTS}/data/summary.json",
-        splits=expand(f"{RESULTS}/data/{{split}}.jsonl", split=config["evaluation"]["splits"]),
+        data=data_file("summary.json"),
+        splits=evaluated_splits,
     output:
         summary=f"{RESULTS}/{{place}}/eval.json",
         completions=f"{RESULTS}/{{place}}/completions.jsonl.gz",
@@ -35,12 +35,13 @@ rule summarize:
     input:
         code("summarize"),
         evaluation=f"{RESULTS}/evaluation/config.json",
-        configs=expand(f"{RESULTS}/runs/{{run}}/config.json", run=RUNS),
-        metrics=expand(f"{RESULTS}/runs/{{run}}/metrics.jsonl", run=RUNS),
+        configs=expand(f"{RESULTS}/runs/{{run}}/config.json", run=FINAL_RUNS),
+        metrics=expand(f"{RESULTS}/runs/{{run}}/metrics.jsonl", run=FINAL_RUNS),
         completions=expand(f"{RESULTS}/{{place}}/completions.jsonl.gz", place=EVALUATED),
     output:
         metrics=f"{RESULTS}/summary/metrics.csv",
         evaluations=f"{RESULTS}/summary/evaluations.csv",
+        scores=f"{RESULTS}/summary/scores.csv.gz",
         provenance=f"{RESULTS}/summary/provenance.json",
     log:
         f"{RESULTS}/logs/summarize.log",
@@ -51,7 +52,7 @@ rule summarize:
     params:
         results=subpath(input.evaluation, ancestor=2),
         folder=subpath(output.metrics, parent=True),
-        runs=RUNS,
+        runs=FINAL_RUNS,
     shell:
         "python workflow/scripts/summarize.py --results {params.results} --output {params.folder}"
         " --runs {params.runs} > {log} 2>&1"

@@ -1,18 +1,20 @@
 rule pretrain:
-    """Supervised warm-up from scratch to the base model that every run starts from."""
+    """Supervised warm-up from scratch to a base model that runs start from."""
     input:
         code("pretrain"),
-        config=f"{RESULTS}/base/config.json",
-        warmup=f"{RESULTS}/data/warmup.jsonl",
-        validation=f"{RESULTS}/data/validation.jsonl",
+        config=f"{RESULTS}/{{base}}/config.json",
+        warmup=data_file("warmup.jsonl"),
+        validation=data_file("validation.jsonl"),
     output:
-        model=f"{RESULTS}/base/model/model.safetensors",
-        metrics=f"{RESULTS}/base/metrics.jsonl",
-        provenance=f"{RESULTS}/base/provenance.json",
+        model=f"{RESULTS}/{{base}}/model/model.safetensors",
+        metrics=f"{RESULTS}/{{base}}/metrics.jsonl",
+        provenance=f"{RESULTS}/{{base}}/provenance.json",
     log:
-        f"{RESULTS}/logs/pretrain.log",
+        f"{RESULTS}/logs/pretrain/{{base}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/pretrain.tsv"
+        f"{RESULTS}/benchmarks/pretrain/{{base}}.tsv"
+    wildcard_constraints:
+        base=one_of(BASES),
     conda:
         ENVIRONMENT
     threads: config["pretrain"]["threads"]
@@ -30,9 +32,9 @@ rule train:
     input:
         code("train"),
         config=f"{RESULTS}/runs/{{run}}/config.json",
-        base=f"{RESULTS}/base/model/model.safetensors",
-        problems=f"{RESULTS}/data/train.jsonl",
-        validation=f"{RESULTS}/data/validation.jsonl",
+        base=model_of_base,
+        problems=data_file("train.jsonl"),
+        validation=data_file("validation.jsonl"),
     output:
         model=f"{RESULTS}/runs/{{run}}/model/model.safetensors",
         metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
@@ -63,9 +65,9 @@ rule train_control:
     input:
         code("train_control"),
         config=f"{RESULTS}/runs/{{run}}/config.json",
-        base=f"{RESULTS}/base/model/model.safetensors",
-        warmup=f"{RESULTS}/data/warmup.jsonl",
-        validation=f"{RESULTS}/data/validation.jsonl",
+        base=model_of_base,
+        warmup=data_file("warmup.jsonl"),
+        validation=data_file("validation.jsonl"),
     output:
         model=f"{RESULTS}/runs/{{run}}/model/model.safetensors",
         metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",

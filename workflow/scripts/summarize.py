@@ -1,7 +1,9 @@
-"""Tidy tables over all runs: metrics.csv (a row per run and step) and evaluations.csv (long)."""
+"""Tidy tables over all runs: metrics.csv (a row per run and step), evaluations.csv and scores.csv.gz.
+
+The last two are long: a row per run, split and score, and per problem.
+"""
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ from sspo.cli import run
 from sspo.config import load_json
 from sspo.datasets import read_jsonl
 from sspo.evaluation import problem_scores
+from sspo.places import BASE, MAIN, base_place
 from sspo.provenance import write_record
 from sspo.statistics import mean_interval, proportion_interval
 
 SHARES = ("greedy", "pass@", "maj@", "truncated")
+SCORES = ("pass@1", "greedy")  # kept problem by problem, for intervals over problems
 
 
 def main() -> None:
@@ -30,55 +34,64 @@ def main() -> None:
 
     steps = [tag(configs[name], row) for name in folders for row in read_metrics(folders[name])]
     pd.DataFrame(steps).to_csv(arguments.output / "metrics.csv", index=False)
-    base = {"run": "base", "method": "base", "seed": 0}
-    rows = [tag(base, row) for row in evaluate(arguments.results / "base", pass_at)]
-    for name, folder in folders.items():
-        rows += [tag(configs[name], row) for row in evaluate(folder, pass_at)]
+    bases = {base_place(config["base"]): config["base"] for config in configs.values()}
+    evaluated = {place: arguments.results / place for place in bases} | folders
+    for place, base in bases.items():
+        configs[place] = {"run": place, "method": BASE, "seed": 0, "regime": MAIN, "base": base}
+    scores = {
+        name: problem_rows(folder / "completions.jsonl.gz", pass_at)
+        for name, folder in evaluated.items()
+    }
+    rows = [tag(configs[name], row) for name in evaluated for row in intervals(scores[name])]
     pd.DataFrame(rows).to_csv(arguments.output / "evaluations.csv", index=False)
+    long = pd.concat([frame.assign(**tag(configs[name], {})) for name, frame in scores.items()])
+    long = long[long["metric"].isin(SCORES)]
+    compression = {"method": "gzip", "mtime": 0}  # no time stamp: one config, one file
+    long.to_csv(arguments.output / "scores.csv.gz", index=False, compression=compression)
 
-    inputs = [evaluation, arguments.results / "base" / "completions.jsonl.gz"]
+    inputs = [evaluation, *(folder / "completions.jsonl.gz" for folder in evaluated.values())]
     for folder in folders.values():
-        inputs += [folder / f for f in ("config.json", "metrics.jsonl", "completions.jsonl.gz")]
+        inputs += [folder / f for f in ("config.json", "metrics.jsonl")]
+    outputs = ("metrics.csv", "evaluations.csv", "scores.csv.gz")
     write_record(
         arguments.output / "provenance.json",
         __file__,
         inputs=inputs,
-        outputs=[arguments.output / name for name in ("metrics.csv", "evaluations.csv")],
+        outputs=[arguments.output / name for name in outputs],
         seeds={config["seed"] for config in configs.values()},
         runs=list(folders),
     )
 
 
 def tag(config: dict, row: dict) -> dict:
-    """The row with its run, method and seed in front."""
-    return {key: config[key] for key in ("run", "method", "seed")} | row
+    """The row with what identifies its run in front."""
+    return {key: config[key] for key in ("run", "method", "regime", "base", "seed")} | row
 
 
 def read_metrics(folder: Path) -> list[dict]:
     return read_jsonl(folder / "metrics.jsonl")
 
 
-def evaluate(folder: Path, pass_at: list[int]) -> list[dict]:
+def problem_rows(path: Path, pass_at: list[int]) -> pd.DataFrame:
+    """Every problem's scores: split, problem, metric, score."""
+    rows = [
+        (record["split"], record["id"], metric, score)
+        for record in read_jsonl(path)
+        for metric, score in problem_scores(record, pass_at).items()
+    ]
+    return pd.DataFrame(rows, columns=["split", "problem", "metric", "score"])
+
+
+def intervals(scores: pd.DataFrame) -> list[dict]:
     """Mean and 95 % interval over problems of every score, split by split."""
-    scores: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for record in read_jsonl(folder / "completions.jsonl.gz"):
-        for metric, score in problem_scores(record, pass_at).items():
-            scores[record["split"], metric].append(score)
     rows = []
-    for (split, metric), values in scores.items():
+    for (split, metric), part in scores.groupby(["split", "metric"], sort=False):
         if metric.startswith(SHARES):
-            interval = proportion_interval(values, np.random.default_rng(0))
+            interval = proportion_interval(part["score"], np.random.default_rng(0))
         else:
-            interval = mean_interval(values)
-        rows.append(
-            {
-                "split": split,
-                "metric": metric,
-                "value": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-            }
-        )
+            interval = mean_interval(part["score"])
+        values = {"value": interval.mean, "low": interval.low, "high": interval.high}
+        rows.append({"split": split, "metric": metric, **values})
     return rows
 
 

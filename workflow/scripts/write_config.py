@@ -3,15 +3,21 @@
 import argparse
 import json
 
+from sspo.config import load_json
 from sspo.files import write_json
+from sspo.tuning import apply_choice
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="the config as JSON text")
     parser.add_argument("output", help="file to write")
+    parser.add_argument("choices", nargs="?", help="JSON: what the tuning chose, for a tuned run")
     arguments = parser.parse_args()
-    write_json(arguments.output, json.loads(arguments.config))
+    config = json.loads(arguments.config)
+    if arguments.choices:
+        config = apply_choice(config, load_json(arguments.choices))
+    write_json(arguments.output, config)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,238 @@
+"""Figures that compare regimes, entries of ``sspo.plotting.FIGURES``.
+
+Small marks are runs as measured, lines and large marks means over runs, bars 95 % t intervals over
+them. Frames: ``runs`` (a row per run, ``workflow/scripts/measure.py``), ``metrics`` (a row per run and
+step), ``trials`` (a row per tuning trial), ``comparisons`` and ``factorial`` (of the claims).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullFormatter
+from pandas import DataFrame
+
+from sspo.claims_plan import CLAIM_TEXT
+from sspo.curves import (
+    Look,
+    Methods,
+    add_legend,
+    draw_overlaid,
+    method_handles,
+    panel_grid,
+    shown_looks,
+)
+from sspo.places import BASE, MAIN
+from sspo.statistics import mean_interval
+from sspo.tables import WIDTH
+
+Frames = Mapping[str, DataFrame]
+
+OUTCOMES = {"test_pass@1": "final test pass@1", "drawdown": "worst drawdown\n(validation pass@1)"}
+QUADRANTS = {
+    "mass_pos_up": "A > 0, r > 1",
+    "mass_pos_down": "A > 0, r < 1",
+    "mass_neg_up": "A < 0, r > 1",
+    "mass_neg_down": "A < 0, r < 1",
+}
+VERDICTS = {"supported": "#009E73", "contradicted": "#D55E00", "undecided": "0.45"}
+SMALL, ALPHA = 2.5, 0.45
+
+
+def draw_staleness_sweep(frames: Frames, methods: Methods) -> Figure:
+    """F10: outcome against updates per rollout, and against the drift that they led to.
+
+    Runs on the main base model and task. Hollow marks are a regime whose learning rate is given
+    rather than tuned.
+    """
+    runs = frames["runs"]
+    runs = runs[runs["base"] == BASE]
+    swept, fixed = runs[runs["tuned"] != "params"], runs[runs["tuned"] == "params"]
+    shown = shown_looks(runs, methods)
+    figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
+    panels = figure.subplots(len(OUTCOMES), 2, sharex="col", sharey="row")
+    for line, (outcome, label) in zip(panels, OUTCOMES.items(), strict=True):
+        for i, (name, look) in enumerate(shown.items()):
+            dodge = 2.0 ** (0.16 * (i - (len(shown) - 1) / 2.0))
+            _draw_regimes(line[0], swept[swept["method"] == name], look, outcome, dodge)
+            _draw_regimes(line[1], swept[swept["method"] == name], look, outcome)
+            hollow = fixed[fixed["method"] == name]
+            _draw_regimes(line[0], hollow, look, outcome, dodge, hollow=True)
+            _draw_regimes(line[1], hollow, look, outcome, hollow=True)
+        line[0].set_ylabel(label)
+    panels[0, 0].set_xscale("log", base=2)
+    panels[0, 0].set_xticks(sorted(runs["updates_per_rollout"].unique()))
+    panels[0, 0].xaxis.set_major_formatter("{x:g}")
+    panels[0, 1].set_xscale("symlog", linthresh=0.01)
+    panels[-1, 0].set_xlabel("updates per rollout")
+    panels[-1, 1].set_xlabel("drift: root mean square\nlog-ratio (nats)")
+    extra = []
+    if len(fixed):
+        rate = " and ".join(f"{r:g}" for r in sorted(fixed["learning_rate"].unique()))
+        style = {"linestyle": "", "marker": "o", "markerfacecolor": "white", "color": "0.2"}
+        extra = [Line2D([], [], label=f"all at learning rate {rate}", **style)]
+    add_legend(figure, [*method_handles(shown), *extra])
+    return figure
+
+
+def draw_weight_variance(frames: Frames, methods: Methods) -> Figure:
+    """F11: variance of the sequence weights of a step against its drift, every step of every run."""
+    metrics = frames["metrics"]
+    shown = shown_looks(metrics, methods)
+    metrics = metrics[(metrics["log_ratio_rms"] > 0.0) & (metrics["sequence_weight_var"] > 0.0)]
+    rows, columns = panel_grid(len(shown))
+    figure = Figure(figsize=(WIDTH, 1.5 * rows + 0.8), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for panel in grid.flat[len(shown) :]:
+        panel.set_axis_off()
+    for i, ((name, look), panel) in enumerate(zip(shown.items(), grid.flat, strict=False)):
+        panel.set(title=look.label, xscale="log", yscale="log")
+        for part, color, order in ((metrics, "0.85", 1), (_of(metrics, name), look.color, 2)):
+            style = {"markersize": 1.5, "linewidth": 0, "zorder": order, "rasterized": True}
+            panel.plot(
+                part["log_ratio_rms"], part["sequence_weight_var"], ".", color=color, **style
+            )
+        if i + columns >= len(shown):
+            panel.set_xlabel("drift of the step (nats)")
+            panel.tick_params(labelbottom=True)
+    figure.supylabel("variance of sequence weights (1 = on-policy)")
+    return figure
+
+
+def draw_tuning(frames: Frames, methods: Methods) -> Figure:
+    """F12: validation accuracy of every trial, and the one that was chosen."""
+    trials = frames["trials"]
+    shown = shown_looks(trials, methods)
+    rows, columns = panel_grid(len(shown))
+    figure = Figure(figsize=(WIDTH, 1.75 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for panel in grid.flat[len(shown) :]:
+        panel.set_axis_off()
+    for i, ((name, look), panel) in enumerate(zip(shown.items(), grid.flat, strict=False)):
+        part = _of(trials, name)
+        for dashes, (params, line) in zip(
+            ("-", "--", ":", "-."), part.groupby("params", sort=False), strict=False
+        ):
+            line, label = line.sort_values("learning_rate"), short_params(params)
+            style = {"color": look.color, "linestyle": dashes, "marker": look.marker}
+            panel.plot(line["learning_rate"], line["score"], markersize=3, label=label, **style)
+        best = part[part["chosen"]]
+        style = {"markersize": 9, "fillstyle": "none", "color": "black"}
+        panel.plot(best["learning_rate"], best["score"], "o", **style)
+        panel.set(title=look.label, xscale="log")
+        panel.set_xticks(sorted(trials["learning_rate"].unique()))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.tick_params(axis="x", labelrotation=30)
+        panel.legend(loc="lower center", fontsize=6, handlelength=1.8)
+        if i + columns >= len(shown):
+            panel.set_xlabel("learning rate")
+            panel.tick_params(labelbottom=True)
+    figure.supylabel("validation pass@1, second half of training")
+    return figure
+
+
+def draw_gradient_mass(frames: Frames, methods: Methods) -> Figure:
+    """F15: where the gradient comes from: share by sign of A and side of r, regime by regime."""
+    metrics = frames["metrics"]
+    metrics = metrics[metrics["base"] == BASE]
+    drifted = metrics.groupby("regime")["log_ratio_rms"].transform("max") > 0.0
+    metrics = metrics[drifted] if drifted.any() else metrics
+    last = metrics.groupby("regime")["step"].transform("max")
+    metrics = metrics.assign(progress=metrics["step"] / last)
+    shown, regimes = shown_looks(metrics, methods), list(metrics["regime"].unique())
+    figure = Figure(figsize=(WIDTH, 6.4), layout="constrained")
+    panels = figure.subplots(len(QUADRANTS), len(regimes), sharex=True, sharey=True, squeeze=False)
+    for line, (column, label) in zip(panels, QUADRANTS.items(), strict=True):
+        for panel, regime in zip(line, regimes, strict=True):
+            part = metrics[metrics["regime"] == regime]
+            draw_overlaid(panel, part, shown, column, x="progress")
+        line[0].set_ylabel(label)
+    for panel, regime in zip(panels[0], regimes, strict=True):
+        panel.set_title(regime)
+    for panel in panels[-1]:
+        panel.set_xlabel("share of training")
+        panel.xaxis.set_major_locator(FixedLocator([0.0, 0.5, 1.0]))
+        panel.xaxis.set_major_formatter("{x:g}")
+    figure.supylabel("share of the absolute gradient")
+    add_legend(figure, method_handles(shown))
+    return figure
+
+
+def draw_verdicts(frames: Frames, methods: Methods) -> Figure:
+    """F16: every comparison that decides a claim, its interval, and its verdict.
+
+    The grey band holds gains too small to matter.
+    """
+    rows = frames["comparisons"]
+    rows = rows[rows["primary"] & (rows["regime"] == MAIN)]
+    pairs = list(dict.fromkeys(zip(rows["sspo"], rows["baseline"], strict=True)))
+    figure = Figure(figsize=(WIDTH, 0.17 * len(pairs) + 1.35), layout="constrained")
+    panels = figure.subplots(1, len(CLAIM_TEXT), sharey=True)
+    for panel, claim in zip(panels, CLAIM_TEXT, strict=True):
+        part = rows[rows["claim"] == claim]
+        panel.axvspan(0.0, part["smallest_effect"].max(), color="0.9", linewidth=0)
+        panel.axvline(0.0, color="0.6", linewidth=0.8)
+        for row in part.itertuples():
+            place = -pairs.index((row.sspo, row.baseline))
+            color = VERDICTS[row.verdict]
+            panel.plot(row.effect, place, "o", color=color, markersize=4)
+            panel.hlines(place, row.low, row.high, color=color, linewidth=1.2)
+        panel.set(title=f"{claim}\n({part['measure'].iloc[0].replace('_', ' ')})")
+        panel.locator_params(axis="x", nbins=4)
+    panels[0].set_yticks([-i for i in range(len(pairs))])
+    panels[0].set_yticklabels([f"{_name(a, methods)} vs {_name(b, methods)}" for a, b in pairs])
+    panels[1].set_xlabel("paired difference, positive for the first method")
+    handles = [
+        Line2D([], [], color=color, marker="o", markersize=4, label=verdict)
+        for verdict, color in VERDICTS.items()
+    ]
+    add_legend(figure, handles)
+    return figure
+
+
+def short_params(params: str) -> str:
+    """``{"clip": 0.4}`` -> ``clip 0.4``; equal temperatures once, the gate's name left to the method."""
+    values = json.loads(params)
+    values.pop("gate", None)
+    if values.pop("pessimistic", False) or values.get("tau_pos") == values.get("tau_neg"):
+        values = {"tau": values.pop("tau_pos"), **values} if "tau_pos" in values else values
+        values.pop("tau_neg", None)
+    return ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in values.items())
+
+
+def _draw_regimes(
+    panel: Axes, runs: DataFrame, look: Look, outcome: str, dodge: float = 0.0, hollow: bool = False
+) -> None:
+    """Runs, and a mean with its interval per regime; ``dodge`` 0 puts them at their drift."""
+    runs = runs.dropna(subset=[outcome])
+    face = "white" if hollow else look.color
+    style = {"color": look.color, "markerfacecolor": face, "linestyle": ""}
+    x = runs["updates_per_rollout"] * dodge if dodge else runs["drift"]
+    panel.plot(x, runs[outcome], look.marker, markersize=SMALL, alpha=ALPHA, **style)
+    means = [
+        (x[part.index].mean(), *mean_interval(part[outcome]))
+        for _, part in sorted(runs.groupby("regime"), key=lambda item: x[item[1].index].mean())
+    ]
+    if not means:
+        return
+    places, mean, low, high = np.array(means).T
+    line = {} if hollow else {"linestyle": look.dashes, "linewidth": 1.0}
+    panel.plot(places, mean, marker=look.marker, markersize=4, **{**style, **line})
+    if dodge:
+        limits = panel.get_ylim()
+        panel.vlines(places, low, high, color=look.color, linewidth=0.7, alpha=0.6)
+        panel.set_ylim(limits)
+
+
+def _of(frame: DataFrame, method: str) -> DataFrame:
+    return frame[frame["method"] == method]
+
+
+def _name(method: str, methods: Methods) -> str:
+    return methods.get(method, {}).get("label", method)

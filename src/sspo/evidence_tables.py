@@ -1,0 +1,117 @@
+"""Tables drawn as figures: the 2 x 2 (T2), the tuning (T3), outcomes by regime (T5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from sspo.curves import Methods
+from sspo.evidence_figures import short_params
+from sspo.places import MAIN
+from sspo.tables import NO_BREAK, WIDTH, Row, draw_table
+
+Frames = Mapping[str, DataFrame]
+
+MEASURES = {
+    "area": "area under curve",
+    "drawdown": "worst drawdown",
+    "test_pass@1": "test pass@1",
+    "test_greedy": "test greedy",
+    "hard_pass@1": "hard pass@1",
+}
+# Hyphens say where a heading may break.
+OUTCOMES = {
+    "area": "area",
+    "test_pass@1": "test pass@1",
+    "hard_pass@1": "hard pass@1",
+    "drawdown": "draw-down",
+    "collapsed": "col-lapsed",
+    "final_entropy": "en-tropy",
+    "final_kl": "KL",
+    "test_response_tokens": "tokens",
+    "test_truncated": "trun-cated",
+    "drift": "drift",
+}
+
+
+def draw_factorial(frames: Frames, methods: Methods) -> Figure:
+    """T2: main effects of level and gate, and their interaction, with intervals over paired runs."""
+    rows = frames["factorial"]
+    rows = rows[(rows["regime"] == MAIN) & rows["measure"].isin(MEASURES)]
+    contrasts = ["level", "gate", "interaction"]
+    table = [Row(("", "sequence-hard", "n", *contrasts), bold=frozenset(range(6)))]
+    for variant, of_variant in rows.groupby("sspo", sort=False):
+        table.append(
+            Row((f"sequence-soft: {_label(variant, methods)}",), frozenset({0}), rule=True)
+        )
+        for measure, name in MEASURES.items():
+            part = of_variant[of_variant["measure"] == measure]
+            for filling, found in part.groupby("sequence_hard", sort=False):
+                effects = found.set_index("contrast").loc[contrasts]
+                cells = [_effect(*row) for row in effects[["effect", "low", "high"]].to_numpy()]
+                hard = " + ".join(_label(m, methods) for m in filling.split("+"))
+                table.append(Row((name, hard, str(int(effects["n"].iloc[0])), *cells)))
+                name = ""
+    note = (
+        "Effect [95 % t interval over paired runs], not adjusted, turned so that positive is better: "
+        "level is sequence minus token, gate soft minus hard, interaction what the soft gate gains more "
+        "at sequence level. Token-hard: GRPO; token-soft: SAPO. n: pairs (base model and seed)."
+    )
+    return draw_table(table, [1.05, 1.0, 0.2, 1.08, 1.08, 1.09], note, right_from=2)
+
+
+def draw_trials(frames: Frames, methods: Methods) -> Figure:
+    """T3: every tuning trial, its validation accuracy, and what was chosen."""
+    trials = frames["trials"]
+    rates = sorted(trials["learning_rate"].unique())
+    table = [
+        Row(("", "parameters", *(f"rate{NO_BREAK}{r:g}" for r in rates)), bold=frozenset(range(9)))
+    ]
+    for method, part in trials.groupby("method", sort=False):
+        name = _label(method, methods)
+        for i, (params, line) in enumerate(part.groupby("params", sort=False)):
+            scores = line.set_index("learning_rate").loc[rates]
+            cells = [f"{100.0 * score:.1f}" for score in scores["score"]]
+            bold = frozenset(2 + j for j, chosen in enumerate(scores["chosen"]) if chosen)
+            table.append(Row((name, short_params(params), *cells), bold, rule=i == 0))
+            name = ""
+    note = (
+        "Validation pass@1 in %, mean over the second half of training; one run per trial. Bold: chosen. "
+        "The first row of a method has its published or default parameters."
+    )
+    widths = [1.45, 1.65, *[(WIDTH - 3.1) / len(rates)] * len(rates)]
+    return draw_table(table, widths, note, right_from=2)
+
+
+def draw_outcomes(frames: Frames, methods: Methods) -> Figure:
+    """T5: what every method came to in every regime, means over runs."""
+    runs = frames["runs"]
+    table = [Row(("", "n", *OUTCOMES.values()))]
+    for regime, part in runs.groupby("regime", sort=False):
+        table.append(Row((f"{regime}",), bold=frozenset({0}), rule=True))
+        for method in (m for m in methods if (part["method"] == m).any()):
+            found = part[part["method"] == method]
+            cells = [_mean(found[column]) for column in OUTCOMES]
+            table.append(Row((_label(method, methods), str(len(found)), *cells)))
+    note = (
+        "Means over n runs. Area under the validation curve; drawdown of it; collapsed: share of runs; "
+        "entropy and KL to the initial policy at the end, nats per token; tokens per test response and "
+        "share truncated; drift: root mean square log-ratio, nats."
+    )
+    widths = [1.15, 0.2, *[(WIDTH - 1.35) / len(OUTCOMES)] * len(OUTCOMES)]
+    return draw_table(table, widths, note, right_from=1)
+
+
+def _effect(effect: float, low: float, high: float) -> str:
+    return f"{effect:+.3f} [{low:+.3f}, {high:+.3f}]".replace(" ", NO_BREAK)
+
+
+def _mean(values: Sequence[float]) -> str:
+    known = values.dropna()
+    return f"{known.mean():.3g}" if len(known) else "\N{EN DASH}"
+
+
+def _label(name: str, methods: Methods) -> str:
+    return methods.get(name, {}).get("label", name)

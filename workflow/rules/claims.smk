@@ -1,0 +1,57 @@
+rule measure:
+    """A row per run: speed, stability, drift and final scores."""
+    input:
+        code("measure"),
+        plan="workflow/claims.yaml",
+        metrics=f"{RESULTS}/summary/metrics.csv",
+        evaluations=f"{RESULTS}/summary/evaluations.csv",
+        configs=[f"{RESULTS}/runs/{run}/config.json" for run in FINAL_RUNS if run in RL_RUNS],
+    output:
+        table=f"{RESULTS}/summary/runs.csv",
+        provenance=f"{RESULTS}/summary/runs.provenance.json",
+    log:
+        f"{RESULTS}/logs/measure.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        runs=f"{RESULTS}/runs",
+    shell:
+        "python workflow/scripts/measure.py --plan {input.plan} --metrics {input.metrics}"
+        " --evaluations {input.evaluations} --runs {params.runs} --output {output.table} > {log} 2>&1"
+
+
+rule judge:
+    """The verdicts on the three claims, by the rules of the plan."""
+    input:
+        code("judge"),
+        plan="workflow/claims.yaml",
+        runs=f"{RESULTS}/summary/runs.csv",
+        scores=f"{RESULTS}/summary/scores.csv.gz",
+        methods=f"{RESULTS}/methods/config.json",
+    output:
+        report(
+            f"{RESULTS}/claims.md",
+            caption="../report/claims.rst",
+            category="Verdicts",
+            labels={
+                "name": "claims",
+                "shows": "verdict on every claim and the comparisons behind it",
+            },
+        ),
+        report=f"{RESULTS}/claims.json",
+        comparisons=f"{RESULTS}/comparisons.csv",
+        factorial=f"{RESULTS}/factorial.csv",
+        provenance=f"{RESULTS}/claims.provenance.json",
+    log:
+        f"{RESULTS}/logs/judge.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/judge.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        folder=subpath(output.report, parent=True),
+    shell:
+        "python workflow/scripts/judge.py --plan {input.plan} --runs {input.runs}"
+        " --scores {input.scores} --methods {input.methods} --output {params.folder} > {log} 2>&1"

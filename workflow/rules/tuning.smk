@@ -1,0 +1,23 @@
+rule choose:
+    """Every method's learning rate and parameters, by the validation accuracy of its trials."""
+    input:
+        code("choose"),
+        config=f"{RESULTS}/tuning/config.json",
+        configs=expand(f"{RESULTS}/runs/{{run}}/config.json", run=TRIAL_RUNS),
+        metrics=expand(f"{RESULTS}/runs/{{run}}/metrics.jsonl", run=TRIAL_RUNS),
+    output:
+        choices=f"{RESULTS}/tuning/choices.json",
+        trials=f"{RESULTS}/tuning/trials.csv",
+        provenance=f"{RESULTS}/tuning/provenance.json",
+    log:
+        f"{RESULTS}/logs/choose.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/choose.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        runs=f"{RESULTS}/runs",
+        folder=subpath(output.choices, parent=True),
+    shell:
+        "python workflow/scripts/choose.py --config {input.config} --runs {params.runs}"
+        " --output {params.folder} > {log} 2>&1"

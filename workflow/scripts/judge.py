@@ -1,0 +1,46 @@
+"""The verdicts on the three claims: claims.json, the same as a page to read, and tables for figures."""
+
+import pandas as pd
+
+from sspo.claims_page import claims_page
+from sspo.claims_plan import load_plan
+from sspo.claims_report import claims_report
+from sspo.cli import parse_paths, run
+from sspo.config import load_json
+from sspo.files import write_bytes, write_json
+from sspo.provenance import write_record
+
+
+def main() -> None:
+    paths = parse_paths(
+        __doc__,
+        plan="YAML of the claims",
+        runs="CSV, a row per run",
+        scores="CSV, a row per run and problem",
+        methods="JSON: method -> label, color",
+        output="folder for claims.json, claims.md, comparisons.csv and factorial.csv",
+    )
+    plan, runs = load_plan(paths.plan), pd.read_csv(paths.runs)
+    labels = {name: look["label"] for name, look in load_json(paths.methods).items()}
+    report = claims_report(plan, runs, pd.read_csv(paths.scores), labels)
+    files = {
+        name: paths.output / name
+        for name in ("claims.json", "claims.md", "comparisons.csv", "factorial.csv")
+    }
+    write_json(files["claims.json"], report)
+    write_bytes(files["claims.md"], claims_page(report, labels).encode())
+    comparisons = [*report["comparisons"], *report["remedies"]]
+    pd.DataFrame(comparisons).drop(columns="by_base").to_csv(files["comparisons.csv"], index=False)
+    pd.DataFrame(report["factorial"]).to_csv(files["factorial.csv"], index=False)
+    write_record(
+        paths.output / "claims.provenance.json",
+        __file__,
+        inputs=[paths.plan, paths.runs, paths.scores, paths.methods],
+        outputs=files.values(),
+        seeds=set(map(int, runs["seed"])),
+        runs=sorted(runs["run"]),
+    )
+
+
+if __name__ == "__main__":
+    run(main)
