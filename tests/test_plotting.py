@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from evidence_frames import evidence_frames
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from study_frames import study_frames
 
+from sspo.evidence_figures import QUADRANTS
 from sspo.plotting import ATTENUATION, FIGURES, LOG_RATIO_LINES, FrameError, save
 from sspo.statistics import Interval, mean_interval
 from sspo.tables import separate_best, shown_metrics
@@ -38,6 +40,7 @@ DRAWN = {
     "f9_length": ["response_tokens", "truncated"],
 }
 COLUMNS = sorted({column for columns in DRAWN.values() for column in columns} - {"kl"})
+MORE = ["kl", "grad_norm_max", "log_ratio_rms", "sequence_weight_var", *QUADRANTS]
 
 
 def make_metrics(seeds: int, missing: bool = False) -> pd.DataFrame:
@@ -48,8 +51,9 @@ def make_metrics(seeds: int, missing: bool = False) -> pd.DataFrame:
         for seed in range(seeds):
             steps = pd.DataFrame({"step": range(STEPS + 1)})
             steps = steps.assign(run=f"{method}-s{seed}", method=method, seed=seed)
+            steps = steps.assign(regime="main", base="base")
             steps["sampled_tokens"] = steps["step"] * 8_000 + seed
-            for column in [*COLUMNS, "kl", "grad_norm_max"]:
+            for column in [*COLUMNS, *MORE]:
                 steps[column] = 0.5 + 0.1 * i + 0.05 * rng.normal(size=STEPS + 1)
             steps["log_ratio_min"] *= -7.0
             steps["log_ratio_p01"] *= -0.02
@@ -64,7 +68,8 @@ def make_metrics(seeds: int, missing: bool = False) -> pd.DataFrame:
             rows.append(steps)
     for seed in range(seeds):
         control = pd.DataFrame({"step": [0, 4, 8, 12], "greedy": 0.4, "pass@1": 0.3, "loss": 1.0})
-        rows.append(control.assign(run=f"supervised-s{seed}", method="supervised", seed=seed))
+        control = control.assign(run=f"supervised-s{seed}", method="supervised", seed=seed)
+        rows.append(control.assign(regime="main", base="base"))
     metrics = pd.concat(rows, ignore_index=True)
     if missing:
         metrics["kl"] = None
@@ -113,6 +118,7 @@ def make_frames(seeds: int = 3, missing: bool = False) -> dict[str, pd.DataFrame
         "gates": pd.concat(gates, ignore_index=True),
         "settings": settings,
         **study_frames(RUN),
+        **evidence_frames(RUN, ROOT / "workflow" / "claims.yaml", seeds),
     }
 
 
@@ -234,7 +240,8 @@ def test_supervised_control_is_drawn_in_grey_and_against_steps_only():
     assert [list(x) for x, _ in control] == [[0, 4, 8, 12]] * 2
 
 
-@pytest.mark.parametrize("name", [n for n in FIGURES if n.startswith("f")])
+# Colours of f16 are verdicts; its rows name the methods.
+@pytest.mark.parametrize("name", [n for n in FIGURES if n.startswith("f") and n != "f16_verdicts"])
 def test_a_method_keeps_its_colour_in_every_figure(name):
     figure = FIGURES[name](make_frames(), METHODS)
     for method in RUN:
@@ -252,6 +259,16 @@ def test_a_method_added_to_the_data_and_the_table_appears():
     methods = METHODS | {"new": {"label": "A new method", "color": "#123456"}}
     for name in DRAWN:
         assert lines(FIGURES[name](frames, methods), "new new-s0")
+
+
+def test_curves_show_the_main_regime_and_base_model_alone():
+    frames = make_frames()
+    other = frames["metrics"].assign(run="other", regime="stale")
+    more = frames["metrics"].assign(run="more", base="second")
+    frames["metrics"] = pd.concat([frames["metrics"], other, more], ignore_index=True)
+    for name in DRAWN:
+        found = {x.get_gid() for p in all_axes(FIGURES[name](frames, METHODS)) for x in p.lines}
+        assert not {gid for gid in found if gid and gid.endswith(("other", "more"))}
 
 
 def test_near_identical_methods_are_told_apart_without_colour():

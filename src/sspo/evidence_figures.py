@@ -24,6 +24,7 @@ from sspo.curves import (
     add_legend,
     draw_overlaid,
     method_handles,
+    note_empty,
     panel_grid,
     shown_looks,
 )
@@ -59,11 +60,9 @@ def draw_staleness_sweep(frames: Frames, methods: Methods) -> Figure:
     for line, (outcome, label) in zip(panels, OUTCOMES.items(), strict=True):
         for i, (name, look) in enumerate(shown.items()):
             dodge = 2.0 ** (0.16 * (i - (len(shown) - 1) / 2.0))
-            _draw_regimes(line[0], swept[swept["method"] == name], look, outcome, dodge)
-            _draw_regimes(line[1], swept[swept["method"] == name], look, outcome)
-            hollow = fixed[fixed["method"] == name]
-            _draw_regimes(line[0], hollow, look, outcome, dodge, hollow=True)
-            _draw_regimes(line[1], hollow, look, outcome, hollow=True)
+            for part, hollow in ((_of(swept, name), False), (_of(fixed, name), True)):
+                _draw_regimes(line[0], part, look, outcome, dodge, hollow)
+                _draw_regimes(line[1], part, look, outcome, hollow=hollow)
         line[0].set_ylabel(label)
     panels[0, 0].set_xscale("log", base=2)
     panels[0, 0].set_xticks(sorted(runs["updates_per_rollout"].unique()))
@@ -92,11 +91,10 @@ def draw_weight_variance(frames: Frames, methods: Methods) -> Figure:
         panel.set_axis_off()
     for i, ((name, look), panel) in enumerate(zip(shown.items(), grid.flat, strict=False)):
         panel.set(title=look.label, xscale="log", yscale="log")
-        for part, color, order in ((metrics, "0.85", 1), (_of(metrics, name), look.color, 2)):
-            style = {"markersize": 1.5, "linewidth": 0, "zorder": order, "rasterized": True}
-            panel.plot(
-                part["log_ratio_rms"], part["sequence_weight_var"], ".", color=color, **style
-            )
+        style = {"markersize": 1.5, "linewidth": 0, "rasterized": True}
+        for part, color, gid in ((metrics, "0.85", None), (_of(metrics, name), look.color, name)):
+            x, y = part["log_ratio_rms"], part["sequence_weight_var"]
+            panel.plot(x, y, ".", color=color, gid=gid, **style)
         if i + columns >= len(shown):
             panel.set_xlabel("drift of the step (nats)")
             panel.tick_params(labelbottom=True)
@@ -119,7 +117,7 @@ def draw_tuning(frames: Frames, methods: Methods) -> Figure:
             ("-", "--", ":", "-."), part.groupby("params", sort=False), strict=False
         ):
             line, label = line.sort_values("learning_rate"), short_params(params)
-            style = {"color": look.color, "linestyle": dashes, "marker": look.marker}
+            style = {"color": look.color, "linestyle": dashes, "marker": look.marker, "gid": name}
             panel.plot(line["learning_rate"], line["score"], markersize=3, label=label, **style)
         best = part[part["chosen"]]
         style = {"markersize": 9, "fillstyle": "none", "color": "black"}
@@ -170,12 +168,15 @@ def draw_verdicts(frames: Frames, methods: Methods) -> Figure:
     The grey band holds gains too small to matter.
     """
     rows = frames["comparisons"]
-    rows = rows[rows["primary"] & (rows["regime"] == MAIN)]
+    rows = rows[rows["primary"] & (rows["regime"] == MAIN)].dropna(subset="effect")
     pairs = list(dict.fromkeys(zip(rows["sspo"], rows["baseline"], strict=True)))
     figure = Figure(figsize=(WIDTH, 0.17 * len(pairs) + 1.35), layout="constrained")
     panels = figure.subplots(1, len(CLAIM_TEXT), sharey=True)
     for panel, claim in zip(panels, CLAIM_TEXT, strict=True):
         part = rows[rows["claim"] == claim]
+        if part.empty:
+            note_empty(panel)
+            continue
         panel.axvspan(0.0, part["smallest_effect"].max(), color="0.9", linewidth=0)
         panel.axvline(0.0, color="0.6", linewidth=0.8)
         for row in part.itertuples():
@@ -197,12 +198,11 @@ def draw_verdicts(frames: Frames, methods: Methods) -> Figure:
 
 
 def short_params(params: str) -> str:
-    """``{"clip": 0.4}`` -> ``clip 0.4``; equal temperatures once, the gate's name left to the method."""
+    """``{"clip": 0.4}`` -> ``clip 0.4``; equal temperatures once, the gate left to the method's name."""
     values = json.loads(params)
-    values.pop("gate", None)
-    if values.pop("pessimistic", False) or values.get("tau_pos") == values.get("tau_neg"):
-        values = {"tau": values.pop("tau_pos"), **values} if "tau_pos" in values else values
-        values.pop("tau_neg", None)
+    values = {k: v for k, v in values.items() if k not in ("gate", "pessimistic")}
+    if "tau_pos" in values and values["tau_pos"] == values["tau_neg"]:
+        values = {"tau": values["tau_pos"]}
     return ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in values.items())
 
 
@@ -216,14 +216,14 @@ def _draw_regimes(
     x = runs["updates_per_rollout"] * dodge if dodge else runs["drift"]
     panel.plot(x, runs[outcome], look.marker, markersize=SMALL, alpha=ALPHA, **style)
     means = [
-        (x[part.index].mean(), *mean_interval(part[outcome]))
-        for _, part in sorted(runs.groupby("regime"), key=lambda item: x[item[1].index].mean())
+        (x[part.index].mean(), *mean_interval(part[outcome])) for _, part in runs.groupby("regime")
     ]
     if not means:
         return
-    places, mean, low, high = np.array(means).T
+    places, mean, low, high = np.array(sorted(means)).T
     line = {} if hollow else {"linestyle": look.dashes, "linewidth": 1.0}
-    panel.plot(places, mean, marker=look.marker, markersize=4, **{**style, **line})
+    gid = runs["method"].iloc[0]
+    panel.plot(places, mean, marker=look.marker, markersize=4, gid=gid, **{**style, **line})
     if dodge:
         limits = panel.get_ylim()
         panel.vlines(places, low, high, color=look.color, linewidth=0.7, alpha=0.6)

@@ -1,0 +1,75 @@
+"""Frames of a study of several regimes with made-up numbers, for the figure tests."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from sspo import evidence_tables
+from sspo.claims import add_spread
+from sspo.claims_plan import load_plan
+from sspo.claims_report import claims_report
+from sspo.evidence_figures import QUADRANTS
+
+AGES = {"main": 4, "stale1": 1, "stale16": 16, "stale16_fast": 16}
+MEASURES = ("tokens_to_target_capped", "reached", "collapsed", "spike_share", "test_pass@8",
+            "hard_pass@8", "hard_greedy", "test_greedy")  # fmt: skip
+
+
+def make_runs(methods, seeds: int = 3) -> pd.DataFrame:
+    """A row per run; drift grows with the age of responses, and is 0 with one update per rollout."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"run": f"{m}-{r}-{b}-s{s}", "method": m, "regime": r, "base": b, "seed": s,
+         "updates_per_rollout": age, "tuned": "params" if r.endswith("fast") else "everything",
+         "learning_rate": 2e-4 if r.endswith("fast") else 5e-5,
+         "drift": 0.0 if age == 1 else 0.05 * age * rng.uniform(0.9, 1.1)}
+        for r, age in AGES.items() for b in (("base", "second") if r == "main" else ("base",))
+        for m in methods for s in range(seeds)
+    ]  # fmt: skip
+    runs = pd.DataFrame(rows)
+    for column in sorted({*MEASURES, *evidence_tables.OUTCOMES, *evidence_tables.MEASURES}):
+        if column not in runs:
+            runs[column] = rng.uniform(0.2, 0.9, len(runs))
+    return add_spread(runs, "test_pass@1")
+
+
+def make_steps(methods, seeds: int = 3, steps: int = 12) -> pd.DataFrame:
+    """A row per run and step with what the figures of all regimes need of ``metrics``."""
+    rng = np.random.default_rng(1)
+    rows = [
+        {"run": f"{m}-{r}-s{s}", "method": m, "regime": r, "base": "base", "seed": s, "step": t}
+        for r in ("main", "stale1", "stale16") for m in methods for s in range(seeds)
+        for t in range(steps + 1)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    frame["log_ratio_rms"] = rng.lognormal(-3.0, 1.0, len(frame))
+    frame["sequence_weight_var"] = frame["log_ratio_rms"] ** 2
+    for column in QUADRANTS:
+        frame[column] = rng.uniform(0.0, 0.25, len(frame))
+    measured = ["log_ratio_rms", "sequence_weight_var", *QUADRANTS]
+    frame.loc[frame["regime"] == "stale1", measured] = 0.0
+    frame.loc[frame["step"] == 0, measured] = np.nan
+    return frame
+
+
+def make_trials(methods) -> pd.DataFrame:
+    rng = np.random.default_rng(2)
+    rows = [
+        {"method": m, "learning_rate": rate, "params": json.dumps({"clip": clip}),
+         "score": rng.random(), "chosen": (rate, clip) == (1e-4, 0.2)}
+        for m in methods for rate in (2e-4, 5e-5, 1e-4) for clip in (0.2, 0.4)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def evidence_frames(methods, plan_file, seeds: int = 3) -> dict[str, pd.DataFrame]:
+    """``runs``, ``trials``, ``comparisons`` and ``factorial``."""
+    runs = make_runs(methods, seeds)
+    report = claims_report(load_plan(plan_file), runs)
+    return {
+        "runs": runs,
+        "trials": make_trials(methods),
+        "comparisons": pd.DataFrame(report["comparisons"]),
+        "factorial": pd.DataFrame(report["factorial"]),
+    }
