@@ -108,7 +108,8 @@ def test_the_factorial_table_holds_the_effects_of_the_main_regime(frames):
     rows = frames["factorial"].query("regime == 'main' and sspo == 'sspo' and measure == 'area'")
     assert len(rows) == 9  # three contrasts for each filling of the sequence-hard cell
     for row in rows.itertuples():
-        assert f"{row.effect:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" in texts
+        points = [100.0 * value for value in (row.effect, row.low, row.high)]
+        assert "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points) in texts
 
 
 def test_the_outcome_table_has_means_over_all_runs_of_a_regime(frames):
@@ -117,7 +118,7 @@ def test_the_outcome_table_has_means_over_all_runs_of_a_regime(frames):
     rows = frames["runs"].query("regime == 'main' and method == 'grpo'")
     assert str(len(rows)) in texts
     for column in ("area", "final_kl", "drift"):
-        assert f"{rows[column].mean():.3g}" in texts
+        assert f"{rows[column].mean():.3f}" in texts
 
 
 def test_the_tuning_table_sets_the_choice_in_bold(frames):

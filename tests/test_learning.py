@@ -11,6 +11,7 @@ from sspo.learning import (
     collapsed,
     cut_at,
     deviations_from_median,
+    drift_measures,
     final_scores,
     run_measures,
     sampled_tokens,
@@ -207,3 +208,28 @@ def test_final_scores_name_split_and_metric():
 def test_what_cannot_be_measured_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_run_shorter_than_the_window_has_no_spike_share_and_all_other_measures():
+    records = [{"sampled_tokens": 0, "pass@1": 0.2}]
+    records += [
+        {"sampled_tokens": 10 * i, "pass@1": 0.2 + 0.1 * i, "grad_norm_max": 1.0} for i in (1, 2)
+    ]
+    config = LearningConfig("pass@1", 0.3, 0.5, 0.1, 3.0, spike_window=2)
+    measures = run_measures(records, config, budget=20.0)
+    assert measures["spike_share"] is None
+    assert measures["final_accuracy"] == pytest.approx(0.4)
+    assert measures["reached"] == 1.0
+
+
+def test_drift_is_the_root_mean_square_over_steps_and_ends_are_the_last_measured():
+    records = [
+        {"step": 0},
+        {"log_ratio_rms": 3.0, "sequence_weight_var": 1.0, "kl": 0.5, "entropy": 2.0},
+        {"log_ratio_rms": 4.0, "sequence_weight_var": 3.0, "kl": None, "entropy": 1.0},
+    ]
+    measures = drift_measures(records)
+    assert measures["drift"] == pytest.approx(12.5**0.5)
+    assert measures["sequence_weight_var"] == 2.0
+    assert (measures["final_kl"], measures["final_entropy"]) == (0.5, 1.0)
+    assert set(drift_measures([{"step": 0}]).values()) == {None}

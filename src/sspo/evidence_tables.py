@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 
 from matplotlib.figure import Figure
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from sspo.curves import Methods
 from sspo.evidence_figures import short_params
@@ -13,6 +14,7 @@ from sspo.places import MAIN
 from sspo.tables import NO_BREAK, WIDTH, Row, draw_table
 
 Frames = Mapping[str, DataFrame]
+NONE = "\N{EN DASH}"
 
 MEASURES = {
     "area": "area under curve",
@@ -24,8 +26,8 @@ MEASURES = {
 # Hyphens say where a heading may break.
 OUTCOMES = {
     "area": "area",
-    "test_pass@1": "test pass@1",
-    "hard_pass@1": "hard pass@1",
+    "test_pass@1": "test",
+    "hard_pass@1": "hard",
     "drawdown": "draw-down",
     "collapsed": "col-lapsed",
     "final_entropy": "en-tropy",
@@ -50,12 +52,14 @@ def draw_factorial(frames: Frames, methods: Methods) -> Figure:
             part = of_variant[of_variant["measure"] == measure]
             for filling, found in part.groupby("sequence_hard", sort=False):
                 effects = found.set_index("contrast").loc[contrasts]
-                cells = [_effect(*row) for row in effects[["effect", "low", "high"]].to_numpy()]
+                cells = [
+                    _effect(*row) for row in effects[["effect", "low", "high"]].to_numpy(float)
+                ]
                 hard = " + ".join(_label(m, methods) for m in filling.split("+"))
                 table.append(Row((name, hard, str(int(effects["n"].iloc[0])), *cells)))
                 name = ""
     note = (
-        "Effect [95 % t interval over paired runs], not adjusted, turned so that positive is better: "
+        "Effect in points (0.01) [95 % t interval over paired runs], not adjusted, positive is better: "
         "level is sequence minus token, gate soft minus hard, interaction what the soft gate gains more "
         "at sequence level. Token-hard: GRPO; token-soft: SAPO. n: pairs (base model and seed)."
     )
@@ -93,10 +97,11 @@ def draw_outcomes(frames: Frames, methods: Methods) -> Figure:
         table.append(Row((f"{regime}",), bold=frozenset({0}), rule=True))
         for method in (m for m in methods if (part["method"] == m).any()):
             found = part[part["method"] == method]
-            cells = [_mean(found[column]) for column in OUTCOMES]
+            cells = [_mean(found[c], 1 if c.endswith("tokens") else 3) for c in OUTCOMES]
             table.append(Row((_label(method, methods), str(len(found)), *cells)))
     note = (
-        "Means over n runs. Area under the validation curve; drawdown of it; collapsed: share of runs; "
+        "Means over n runs. Area under the validation curve; pass@1 on test and hard; drawdown of the "
+        "validation curve; collapsed: share of runs; "
         "entropy and KL to the initial policy at the end, nats per token; tokens per test response and "
         "share truncated; drift: root mean square log-ratio, nats."
     )
@@ -105,12 +110,18 @@ def draw_outcomes(frames: Frames, methods: Methods) -> Figure:
 
 
 def _effect(effect: float, low: float, high: float) -> str:
-    return f"{effect:+.3f} [{low:+.3f}, {high:+.3f}]".replace(" ", NO_BREAK)
+    """In points, a hundredth each."""
+    if math.isnan(effect):
+        return NONE
+    if math.isnan(low):  # a single pair
+        return f"{100.0 * effect:+.1f}"
+    bounds = f"{100.0 * effect:+.1f} [{100.0 * low:+.1f}, {100.0 * high:+.1f}]"
+    return bounds.replace(" ", NO_BREAK)
 
 
-def _mean(values: Sequence[float]) -> str:
+def _mean(values: Series, digits: int) -> str:
     known = values.dropna()
-    return f"{known.mean():.3g}" if len(known) else "\N{EN DASH}"
+    return f"{known.mean():.{digits}f}" if len(known) else NONE
 
 
 def _label(name: str, methods: Methods) -> str:
