@@ -131,7 +131,7 @@ def draw_tuning(frames: Frames, methods: Methods) -> Figure:
         if i + columns >= len(shown):
             panel.set_xlabel("learning rate")
             panel.tick_params(labelbottom=True)
-    figure.supylabel("validation pass@1, second half of training")
+    figure.supylabel("validation pass@1 over training")
     return figure
 
 

@@ -82,7 +82,7 @@ def draw_trials(frames: Frames, methods: Methods) -> Figure:
             table.append(Row((name, short_params(params), *cells), bold, rule=i == 0))
             name = ""
     note = (
-        "Validation pass@1 in %, mean over the second half of training; one run per trial. Bold: chosen. "
+        "Validation pass@1 in %, mean over training; one run per trial. Bold: chosen. "
         "The first row of a method has its published or default parameters."
     )
     widths = [1.45, 1.65, *[(WIDTH - 3.1) / len(rates)] * len(rates)]
