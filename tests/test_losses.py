@@ -855,6 +855,14 @@ def test_k3_gradient_pulls_the_policy_towards_the_reference():
     assert grad.tolist() == pytest.approx(expected, rel=1e-12)
 
 
+def test_k3_divergence_counts_a_difference_beyond_60_nats_as_60():
+    """A token that the reference rules out, at log 0, costs 59 nats and not infinity."""
+    reference = torch.tensor([-math.inf, -300.0, -60.0, 60.0, 300.0], dtype=torch.float64)
+    divergence = k3_divergence(torch.zeros(5, dtype=torch.float64), reference)
+    away, towards = math.exp(-60.0) + 59.0, math.exp(60.0) - 61.0
+    assert divergence.tolist() == pytest.approx([away] * 3 + [towards] * 2, rel=1e-12)
+
+
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
 def test_k3_divergence_of_half_precision_inputs_is_computed_in_float32(dtype):
     logprobs = torch.tensor([[-1.0, -20.0, -0.75]]).to(dtype)
@@ -903,6 +911,7 @@ VALID = [
     ("grpo", {"clip_low": 0.2, "clip_high": 0.2}),
     ("grpo", {"clip_low": 0.2, "clip_high": 0.27}),
     ("dr_grpo", {"clip_low": 0.2, "clip_high": 0.2, "max_response_tokens": 3000}),
+    ("dr_grpo", {"clip_low": 0.2, "clip_high": 0.2, "max_response_tokens": 1}),
     ("dapo", {"clip_low": 0.2, "clip_high": 0.28}),
     ("cispo", {"clip_high": 4.0}),
     ("gspo", {"clip_low": 3e-4, "clip_high": 4e-4}),
@@ -924,10 +933,14 @@ def test_check_objective_accepts_the_published_settings(name, params):
 SSPO = {"gate": "sigmoid", "tau_pos": 1.0, "tau_neg": 1.0}
 DR_GRPO = {"clip_low": 0.2, "clip_high": 0.2, "max_response_tokens": 8}
 INVALID = [
-    ("ppo", {}, "ppo"),
+    ("ppo", {}, "'ppo'; choose one of grpo, dr_grpo, dapo, cispo, gspo, gmpo, sapo, sspo$"),
     ("SSPO", SSPO, "SSPO"),
     ("", {}, "objective"),
-    ("grpo", {"clip_low": 0.2, "clip_high": 0.2, "clip": 0.2}, "'clip'"),
+    (
+        "grpo",
+        {"clip_low": 0.2, "clip_high": 0.2, "clip": 0.2},
+        "'clip'; it takes clip_low, clip_high$",
+    ),
     ("sspo", SSPO | {"clip_low": 0.2}, "'clip_low'"),
     ("sspo", SSPO | {"tau": 1.0}, "'tau'"),
     ("gmpo", {"clip": 0.4, "mask": 1}, "'mask'"),
@@ -938,19 +951,25 @@ INVALID = [
     ("gmpo", {}, "needs.*'clip'"),
     ("sapo", {"tau_pos": 1.0}, "needs.*'tau_neg'"),
     ("sspo", {"tau_pos": 1.0, "tau_neg": 1.0}, "needs.*'gate'"),
-    ("sspo", SSPO | {"tau_pos": -1.0}, "tau_pos = -1.0"),
+    ("sspo", SSPO | {"tau_pos": -1.0}, "^tau_pos = -1.0 must be positive and finite$"),
     ("sspo", SSPO | {"tau_neg": 0.0}, "tau_neg = 0.0"),
     ("sapo", {"tau_pos": 1.0, "tau_neg": -1.05}, "tau_neg = -1.05"),
     ("sspo", SSPO | {"tau_neg": math.nan}, "tau_neg"),
     ("sspo", SSPO | {"tau_neg": math.inf}, "tau_neg"),
     ("sapo", {"tau_pos": math.inf, "tau_neg": 1.0}, "tau_pos"),
-    ("grpo", {"clip_low": 1.0, "clip_high": 0.2}, "clip_low = 1.0"),
+    ("grpo", {"clip_low": 1.0, "clip_high": 0.2}, "^clip_low = 1.0 must be between 0 and 1$"),
     ("gspo", {"clip_low": 1.5, "clip_high": 0.2}, "clip_low = 1.5"),
     ("dapo", {"clip_low": -0.2, "clip_high": 0.2}, "clip_low = -0.2"),
-    ("dapo", {"clip_low": 0.2, "clip_high": 0.0}, "clip_high = 0.0"),
-    ("dr_grpo", DR_GRPO | {"max_response_tokens": 0}, "max_response_tokens = 0"),
+    ("gspo", {"clip_low": 0.0, "clip_high": 0.2}, "clip_low = 0.0"),
+    ("dapo", {"clip_low": 0.2, "clip_high": 0.0}, "^clip_high = 0.0 must be positive$"),
+    (
+        "dr_grpo",
+        DR_GRPO | {"max_response_tokens": 0},
+        "^max_response_tokens = 0 must be at least 1$",
+    ),
     ("cispo", {"clip_high": -1.0}, "clip_high = -1.0"),
-    ("gmpo", {"clip": 0.0}, "clip = 0.0"),
+    ("cispo", {"clip_high": 0.0}, "^clip_high = 0.0 must be positive$"),
+    ("gmpo", {"clip": 0.0}, "^clip = 0.0 must be positive$"),
     ("gmpo", {"clip": math.nan}, "clip"),
     ("sspo", SSPO | {"gate": "sigmiod"}, "gate 'sigmiod'"),
     ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "gate": ""}, "gate ''"),

@@ -114,6 +114,11 @@ def test_pairing_cancels_what_a_seed_does_to_both_methods():
     assert paired.high - paired.low < 0.25 * (alone.high - alone.low)
 
 
+def test_paired_difference_of_other_level_is_the_interval_of_the_differences_at_that_level():
+    a, b = [3.0, 2.5, 4.0], [1.0, 2.0, 2.5]
+    assert paired_difference(a, b, level=0.8) == mean_interval([2.0, 0.5, 1.5], level=0.8)
+
+
 def test_paired_difference_covers_95_percent():
     rng = np.random.default_rng(0)
 
@@ -123,6 +128,20 @@ def test_paired_difference_covers_95_percent():
         return paired_difference(a, b)
 
     assert coverage(one, 0.0, repeats=2_000) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("interval", "shape"),
+    [
+        (proportion_interval, 50),
+        (hierarchical_interval, (5, 10)),
+        (stratified_interval, (2, 5, 10)),
+    ],
+)
+def test_a_bootstrap_resamples_two_thousand_times_unless_told(interval, shape):
+    scores = np.random.default_rng(1).random(shape)
+    told = interval(scores, np.random.default_rng(7), resamples=2_000)
+    assert interval(scores, np.random.default_rng(7)) == told
 
 
 @pytest.mark.parametrize("count", range(1, 14))
