@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -702,6 +703,14 @@ def test_log_ratios_beyond_the_bound_stay_finite(case):
     assert torch.isfinite(loss) and torch.isfinite(grad).all()
 
 
+@every_case
+def test_a_log_ratio_beyond_60_nats_counts_as_60(case):
+    inputs = token_rows([[300.0, 0.0], [-300.0, 0.0]] * 2, [1.0, 1.0, -1.0, -1.0])
+    at_the_bound = token_rows([[60.0, 0.0], [-60.0, 0.0]] * 2, [1.0, 1.0, -1.0, -1.0])
+    for key, value in stats_of(case, inputs).items():
+        torch.testing.assert_close(value, stats_of(case, at_the_bound)[key], rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
 @every_case
 def test_half_precision_inputs_are_computed_in_float32(case, dtype):
@@ -733,6 +742,30 @@ def test_mask_may_have_any_dtype(case, dtype):
     assert_same(run_case(case, recast), run_case(case, inputs), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.int64, torch.float32))
+@every_case
+def test_advantages_may_have_any_dtype(case, dtype):
+    inputs = replace(ragged_batch(), advantages=torch.tensor([1, -1, 2, 0, -2, 1]).double())
+    recast = replace(inputs, advantages=inputs.advantages.to(dtype))
+    assert_same(run_case(case, recast), run_case(case, inputs), rtol=0, atol=0)
+
+
+@every_case
+def test_a_mask_of_half_precision_counts_every_token(case):
+    """bfloat16 has no 1001: counted in it, a response of that length would have 1000 tokens."""
+    inputs = token_rows([[0.1] * 1001], [1.0])
+    recast = replace(inputs, mask=inputs.mask.bfloat16())
+    assert_same(run_case(case, recast), run_case(case, inputs), rtol=0, atol=0)
+
+
+@every_case
+def test_the_precision_is_that_of_the_new_logprobs(case):
+    inputs = ragged_batch().to(torch.float32)
+    recast = replace(inputs, old_logprobs=inputs.old_logprobs.double())
+    assert_same(run_case(case, recast), run_case(case, inputs), rtol=0, atol=0)
+    assert all(v.dtype == torch.float32 for v in stats_of(case, recast).values())
+
+
 # Stats and coefficients --------------------------------------------------------------------------
 
 
@@ -745,11 +778,12 @@ def test_stats_are_detached_per_response_tensors(case):
 
 
 @every_case
-def test_log_ratio_stat_is_new_minus_old_on_response_tokens(case):
+def test_log_ratio_stat_is_new_minus_old_on_response_tokens_and_0_on_padding(case):
     inputs = ragged_batch()
     response = inputs.mask > 0
-    got = stats_of(case, inputs)["log_ratio"][response]
-    assert torch.equal(got, (inputs.logprobs - inputs.old_logprobs)[response])
+    got = stats_of(case, inputs)["log_ratio"]
+    assert torch.equal(got[response], (inputs.logprobs - inputs.old_logprobs)[response])
+    assert (got[~response] == 0.0).all()
 
 
 @every_case
@@ -897,6 +931,15 @@ def test_mismatched_shapes_are_refused_not_broadcast(case, field, shape):
     inputs = replace(ragged_batch(), **{field: torch.ones(shape, dtype=torch.float64)})
     with pytest.raises(ValueError, match="must (share one|be)"):
         LOSSES[name](*inputs, **params)
+
+
+def test_a_refused_shape_is_named():
+    inputs = ragged_batch()
+    shapes = "logprobs, old_logprobs and mask must share one (B, T) shape, got "
+    with pytest.raises(ValueError, match="^" + re.escape(shapes + "(6, 8), (6, 8), (6, 7)") + "$"):
+        LOSSES["grpo"](*replace(inputs, mask=torch.ones(6, 7)), **PPO)
+    with pytest.raises(ValueError, match=r"^advantages must be \(6,\), got \(8,\)$"):
+        LOSSES["grpo"](*replace(inputs, advantages=torch.ones(8)), **PPO)
 
 
 @every_case

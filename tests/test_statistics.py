@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from sspo.statistics import (
+    finite_values,
     hierarchical_interval,
     interquartile_mean,
     mean_interval,
@@ -205,19 +206,33 @@ def test_stratified_bootstrap_keeps_every_split_at_its_size():
     assert stratified_interval(splits, np.random.default_rng(0), np.mean) == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.parametrize("values", [[1, 0], [True, False], np.array([0.1, 0.7], np.float32)])
+def test_values_of_any_kind_are_computed_with_in_double_precision(values):
+    assert finite_values(values, dimensions=1).dtype == np.float64
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda rng: mean_interval([]), "non-empty"),
-        (lambda rng: mean_interval([0.5, np.nan]), "finite"),
+        (
+            lambda rng: mean_interval([0.5, np.nan]),
+            "^values must be finite; leave out or explain missing ones first$",
+        ),
         (lambda rng: paired_difference([0.1, 0.2], [0.1]), "same seeds"),
         (lambda rng: proportion_interval([0.5, 1.5], rng), r"\[0, 1\]"),
-        (lambda rng: hierarchical_interval([[0.5, 0.1]], rng), "one seed"),
+        (
+            lambda rng: hierarchical_interval([[0.5, 0.1]], rng),
+            "^one seed has no spread between seeds; use proportion_interval$",
+        ),
         (lambda rng: hierarchical_interval([0.5, 0.1], rng), "2 axes"),
         (lambda rng: interquartile_mean([]), "non-empty"),
         (lambda rng: interquartile_mean([0.1, np.nan]), "finite"),
         (lambda rng: stratified_interval([], rng), "same seeds"),
-        (lambda rng: stratified_interval([[[0.5, 0.1]]], rng), "one seed"),
+        (
+            lambda rng: stratified_interval([[[0.5, 0.1]]], rng),
+            "^one seed has no spread between seeds; use proportion_interval$",
+        ),
         (lambda rng: stratified_interval([np.ones((2, 3)), np.ones((3, 3))], rng), "same seeds"),
         (lambda rng: stratified_interval([[[0.5], [np.nan]]], rng), "finite"),
     ],
