@@ -1018,7 +1018,7 @@ INVALID = [
     ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "gate": ""}, "gate ''"),
     ("sspo", SSPO | {"gate": None}, "gate"),
     ("sspo", SSPO | {"gate": ["sigmoid"]}, "gate"),
-    ("sspo", SSPO | {"pessimistic": 1}, "pessimistic = 1"),
+    ("sspo", SSPO | {"pessimistic": 1}, "^pessimistic = 1 must be true or false$"),
     ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "pessimistic": "no"}, "pessimistic = no"),
     ("sspo", SSPO | {"tau_pos": "1.0"}, "tau_pos"),
     ("sspo", SSPO | {"tau_neg": None}, "tau_neg"),
