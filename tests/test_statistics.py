@@ -190,6 +190,13 @@ def test_stratified_bootstrap_of_one_split_and_the_mean_is_the_two_level_bootstr
     assert one == pytest.approx(other, abs=2e-3)
 
 
+def test_two_seeds_are_enough_for_a_two_level_bootstrap():
+    """One pair in four draws the worse seed twice, one in four the better: the ends are theirs."""
+    scores, rng = np.array([[0.2, 0.2], [0.6, 0.6]]), np.random.default_rng(0)
+    assert hierarchical_interval(scores, rng) == pytest.approx((0.4, 0.2, 0.6))
+    assert stratified_interval([scores], rng) == pytest.approx((0.4, 0.2, 0.6))
+
+
 def test_stratified_bootstrap_draws_one_set_of_seeds_for_all_splits():
     """A model good on one split is good on the other: their errors add up, they do not cancel."""
     by_seed = np.arange(5.0)[:, None] * np.ones((1, 3))
