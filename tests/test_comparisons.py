@@ -80,6 +80,12 @@ def test_improvement_interval_is_fixed_by_its_generator_and_one_run_each_is_allo
     assert one == pytest.approx((1.0, 0.025, 1.0))
 
 
+def test_improvement_interval_resamples_two_thousand_times_unless_told():
+    x, y = [0.1, 0.5, 0.6, 0.2], [0.3, 0.4, 0.5]
+    told = improvement_interval(x, y, np.random.default_rng(5), resamples=2_000)
+    assert improvement_interval(x, y, np.random.default_rng(5)) == told
+
+
 def test_runs_of_both_methods_are_resampled():
     """A single run of one method has no spread; the interval is that of the other, either way."""
     y = np.linspace(-1.0, 2.0, 10)
@@ -177,6 +183,7 @@ def test_holm_never_decreases_a_p_value_never_reorders_and_stops_at_one():
     assert (np.diff(adjusted[np.argsort(p)]) >= 0.0).all()
     assert holm([0.7, 0.9]).tolist() == pytest.approx([1.0, 1.0])
     assert holm([0.04]).tolist() == [0.04] and holm([]).size == 0
+    assert holm([1.0, 0.0]).tolist() == [1.0, 0.0]
 
 
 def test_holm_rejects_what_testing_one_by_one_against_shrinking_levels_rejects():

@@ -330,6 +330,13 @@ def test_gate_keeps_dtype_and_shape(gate, dtype):
     assert out.dtype == dtype and out.shape == (2, 3)
 
 
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float32, torch.float64))
+def test_pessimistic_gate_keeps_dtype_and_shape(dtype):
+    log_ratio, tau = torch.zeros(2, 3, dtype=dtype), torch.ones(2, 1, dtype=dtype)
+    out = pessimistic_log_gate("sigmoid", log_ratio, tau, torch.tensor([[True], [False]]))
+    assert out.dtype == dtype and out.shape == (2, 3)
+
+
 def test_unknown_gate_is_an_error_that_names_it_and_the_choices():
     with pytest.raises(
         ValueError, match=r"unknown gate 'sigmiod'; choose one of sigmoid, .*, log_clip$"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -702,6 +703,14 @@ def test_log_ratios_beyond_the_bound_stay_finite(case):
     assert torch.isfinite(loss) and torch.isfinite(grad).all()
 
 
+@every_case
+def test_a_log_ratio_beyond_60_nats_counts_as_60(case):
+    inputs = token_rows([[300.0, 0.0], [-300.0, 0.0]] * 2, [1.0, 1.0, -1.0, -1.0])
+    at_the_bound = token_rows([[60.0, 0.0], [-60.0, 0.0]] * 2, [1.0, 1.0, -1.0, -1.0])
+    for key, value in stats_of(case, inputs).items():
+        torch.testing.assert_close(value, stats_of(case, at_the_bound)[key], rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
 @every_case
 def test_half_precision_inputs_are_computed_in_float32(case, dtype):
@@ -733,6 +742,30 @@ def test_mask_may_have_any_dtype(case, dtype):
     assert_same(run_case(case, recast), run_case(case, inputs), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.int64, torch.float32))
+@every_case
+def test_advantages_may_have_any_dtype(case, dtype):
+    inputs = replace(ragged_batch(), advantages=torch.tensor([1, -1, 2, 0, -2, 1]).double())
+    recast = replace(inputs, advantages=inputs.advantages.to(dtype))
+    assert_same(run_case(case, recast), run_case(case, inputs), rtol=0, atol=0)
+
+
+@every_case
+def test_a_mask_of_half_precision_counts_every_token(case):
+    """bfloat16 has no 1001: counted in it, a response of that length would have 1000 tokens."""
+    inputs = token_rows([[0.1] * 1001], [1.0])
+    recast = replace(inputs, mask=inputs.mask.bfloat16())
+    assert_same(run_case(case, recast), run_case(case, inputs), rtol=0, atol=0)
+
+
+@every_case
+def test_the_precision_is_that_of_the_new_logprobs(case):
+    inputs = ragged_batch().to(torch.float32)
+    recast = replace(inputs, old_logprobs=inputs.old_logprobs.double())
+    assert_same(run_case(case, recast), run_case(case, inputs), rtol=0, atol=0)
+    assert all(v.dtype == torch.float32 for v in stats_of(case, recast).values())
+
+
 # Stats and coefficients --------------------------------------------------------------------------
 
 
@@ -745,11 +778,12 @@ def test_stats_are_detached_per_response_tensors(case):
 
 
 @every_case
-def test_log_ratio_stat_is_new_minus_old_on_response_tokens(case):
+def test_log_ratio_stat_is_new_minus_old_on_response_tokens_and_0_on_padding(case):
     inputs = ragged_batch()
     response = inputs.mask > 0
-    got = stats_of(case, inputs)["log_ratio"][response]
-    assert torch.equal(got, (inputs.logprobs - inputs.old_logprobs)[response])
+    got = stats_of(case, inputs)["log_ratio"]
+    assert torch.equal(got[response], (inputs.logprobs - inputs.old_logprobs)[response])
+    assert (got[~response] == 0.0).all()
 
 
 @every_case
@@ -855,6 +889,14 @@ def test_k3_gradient_pulls_the_policy_towards_the_reference():
     assert grad.tolist() == pytest.approx(expected, rel=1e-12)
 
 
+def test_k3_divergence_counts_a_difference_beyond_60_nats_as_60():
+    """A token that the reference rules out, at log 0, costs 59 nats and not infinity."""
+    reference = torch.tensor([-math.inf, -300.0, -60.0, 60.0, 300.0], dtype=torch.float64)
+    divergence = k3_divergence(torch.zeros(5, dtype=torch.float64), reference)
+    away, towards = math.exp(-60.0) + 59.0, math.exp(60.0) - 61.0
+    assert divergence.tolist() == pytest.approx([away] * 3 + [towards] * 2, rel=1e-12)
+
+
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
 def test_k3_divergence_of_half_precision_inputs_is_computed_in_float32(dtype):
     logprobs = torch.tensor([[-1.0, -20.0, -0.75]]).to(dtype)
@@ -891,6 +933,15 @@ def test_mismatched_shapes_are_refused_not_broadcast(case, field, shape):
         LOSSES[name](*inputs, **params)
 
 
+def test_a_refused_shape_is_named():
+    inputs = ragged_batch()
+    shapes = "logprobs, old_logprobs and mask must share one (B, T) shape, got "
+    with pytest.raises(ValueError, match="^" + re.escape(shapes + "(6, 8), (6, 8), (6, 7)") + "$"):
+        LOSSES["grpo"](*replace(inputs, mask=torch.ones(6, 7)), **PPO)
+    with pytest.raises(ValueError, match=r"^advantages must be \(6,\), got \(8,\)$"):
+        LOSSES["grpo"](*replace(inputs, advantages=torch.ones(8)), **PPO)
+
+
 @every_case
 def test_tensors_without_a_token_dimension_are_refused(case):
     name, params = CASES[case]
@@ -903,6 +954,7 @@ VALID = [
     ("grpo", {"clip_low": 0.2, "clip_high": 0.2}),
     ("grpo", {"clip_low": 0.2, "clip_high": 0.27}),
     ("dr_grpo", {"clip_low": 0.2, "clip_high": 0.2, "max_response_tokens": 3000}),
+    ("dr_grpo", {"clip_low": 0.2, "clip_high": 0.2, "max_response_tokens": 1}),
     ("dapo", {"clip_low": 0.2, "clip_high": 0.28}),
     ("cispo", {"clip_high": 4.0}),
     ("gspo", {"clip_low": 3e-4, "clip_high": 4e-4}),
@@ -924,10 +976,14 @@ def test_check_objective_accepts_the_published_settings(name, params):
 SSPO = {"gate": "sigmoid", "tau_pos": 1.0, "tau_neg": 1.0}
 DR_GRPO = {"clip_low": 0.2, "clip_high": 0.2, "max_response_tokens": 8}
 INVALID = [
-    ("ppo", {}, "ppo"),
+    ("ppo", {}, "'ppo'; choose one of grpo, dr_grpo, dapo, cispo, gspo, gmpo, sapo, sspo$"),
     ("SSPO", SSPO, "SSPO"),
     ("", {}, "objective"),
-    ("grpo", {"clip_low": 0.2, "clip_high": 0.2, "clip": 0.2}, "'clip'"),
+    (
+        "grpo",
+        {"clip_low": 0.2, "clip_high": 0.2, "clip": 0.2},
+        "'clip'; it takes clip_low, clip_high$",
+    ),
     ("sspo", SSPO | {"clip_low": 0.2}, "'clip_low'"),
     ("sspo", SSPO | {"tau": 1.0}, "'tau'"),
     ("gmpo", {"clip": 0.4, "mask": 1}, "'mask'"),
@@ -938,25 +994,31 @@ INVALID = [
     ("gmpo", {}, "needs.*'clip'"),
     ("sapo", {"tau_pos": 1.0}, "needs.*'tau_neg'"),
     ("sspo", {"tau_pos": 1.0, "tau_neg": 1.0}, "needs.*'gate'"),
-    ("sspo", SSPO | {"tau_pos": -1.0}, "tau_pos = -1.0"),
+    ("sspo", SSPO | {"tau_pos": -1.0}, "^tau_pos = -1.0 must be positive and finite$"),
     ("sspo", SSPO | {"tau_neg": 0.0}, "tau_neg = 0.0"),
     ("sapo", {"tau_pos": 1.0, "tau_neg": -1.05}, "tau_neg = -1.05"),
     ("sspo", SSPO | {"tau_neg": math.nan}, "tau_neg"),
     ("sspo", SSPO | {"tau_neg": math.inf}, "tau_neg"),
     ("sapo", {"tau_pos": math.inf, "tau_neg": 1.0}, "tau_pos"),
-    ("grpo", {"clip_low": 1.0, "clip_high": 0.2}, "clip_low = 1.0"),
+    ("grpo", {"clip_low": 1.0, "clip_high": 0.2}, "^clip_low = 1.0 must be between 0 and 1$"),
     ("gspo", {"clip_low": 1.5, "clip_high": 0.2}, "clip_low = 1.5"),
     ("dapo", {"clip_low": -0.2, "clip_high": 0.2}, "clip_low = -0.2"),
-    ("dapo", {"clip_low": 0.2, "clip_high": 0.0}, "clip_high = 0.0"),
-    ("dr_grpo", DR_GRPO | {"max_response_tokens": 0}, "max_response_tokens = 0"),
+    ("gspo", {"clip_low": 0.0, "clip_high": 0.2}, "clip_low = 0.0"),
+    ("dapo", {"clip_low": 0.2, "clip_high": 0.0}, "^clip_high = 0.0 must be positive$"),
+    (
+        "dr_grpo",
+        DR_GRPO | {"max_response_tokens": 0},
+        "^max_response_tokens = 0 must be at least 1$",
+    ),
     ("cispo", {"clip_high": -1.0}, "clip_high = -1.0"),
-    ("gmpo", {"clip": 0.0}, "clip = 0.0"),
+    ("cispo", {"clip_high": 0.0}, "^clip_high = 0.0 must be positive$"),
+    ("gmpo", {"clip": 0.0}, "^clip = 0.0 must be positive$"),
     ("gmpo", {"clip": math.nan}, "clip"),
     ("sspo", SSPO | {"gate": "sigmiod"}, "gate 'sigmiod'"),
     ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "gate": ""}, "gate ''"),
     ("sspo", SSPO | {"gate": None}, "gate"),
     ("sspo", SSPO | {"gate": ["sigmoid"]}, "gate"),
-    ("sspo", SSPO | {"pessimistic": 1}, "pessimistic = 1"),
+    ("sspo", SSPO | {"pessimistic": 1}, "^pessimistic = 1 must be true or false$"),
     ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "pessimistic": "no"}, "pessimistic = no"),
     ("sspo", SSPO | {"tau_pos": "1.0"}, "tau_pos"),
     ("sspo", SSPO | {"tau_neg": None}, "tau_neg"),

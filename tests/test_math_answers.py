@@ -55,6 +55,14 @@ def test_an_answer_is_cut_one_character_behind_the_limit():
         assert len(find_answer(text, LIMIT)) == LIMIT + 1
 
 
+@pytest.mark.parametrize("rest", ["", "9", "}", "}9", "\\}"])
+def test_what_stands_behind_the_limit_does_not_matter(rest):
+    """Nor that nothing stands there: an answer that long is too long, whether it ends or not."""
+    read = "9" * (LIMIT + 1)
+    for start in (r"\boxed{", "####"):
+        assert find_answer(start + read + rest, LIMIT) == read
+
+
 def by_hand(text: str) -> str | None:
     """The content of the last closed group behind a box, character by character, without a limit."""
     places = [i for i in range(len(text)) if text.startswith("\\boxed{", i)]
@@ -102,6 +110,7 @@ def test_a_million_repetitions_are_read_in_seconds(piece, end):
     [
         (" 12\n", "12"),
         ("12.", "12"),
+        ("12 .", "12"),
         ("$12$", "12"),
         ("$$12$$", "12"),
         (r"\(12\)", "12"),

@@ -69,7 +69,9 @@ def test_white_space_around_the_gold_answer_does_not_matter():
 @pytest.mark.parametrize("text", ["#12", "", "no mark", "#13"])
 @pytest.mark.parametrize("finish_reason", ["length", "abort", ""])
 def test_a_response_that_did_not_end_by_itself_is_never_rewarded(text, finish_reason):
-    assert reward("12", text, finish_reason) == TRUNCATED
+    found = reward("12", text, finish_reason)
+    assert found == TRUNCATED
+    assert found.answer == extract_answer(text)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,12 @@ def test_the_configuration_chooses_the_reward():
     assert make_reward(RewardConfig("exact", 1.0, 512, 1000)) is exact_reward
 
 
+def test_the_checker_of_latex_gets_the_configuration(monkeypatch):
+    monkeypatch.setattr("sspo.math_reward.MathReward", lambda config: config)
+    config = RewardConfig("math", 1.0, 512, 1000)
+    assert make_reward(config) is config
+
+
 def test_golds_that_state_themselves_pass():
     problems = [{"id": str(n), "answer": answer} for n, answer in enumerate(("12", " 3", "-0"))]
     check_golds(problems, exact_reward, "train.jsonl")
@@ -138,13 +146,24 @@ def test_a_gold_that_no_response_can_earn_names_file_row_and_problem(row):
         check_golds(problems, exact_reward, "data/train.jsonl")
     message = str(caught.value)
     assert message.startswith(f"data/train.jsonl:{row}: answer '1#2' of problem 'p{row}' ")
-    assert "(wrong)" in message and "\n" not in message
+    assert message.endswith("(wrong); fix or drop the row, or choose another reward.name")
+    assert "\n" not in message
+
+
+def test_a_refused_gold_is_quoted_by_its_first_80_characters():
+    gold = "1#" + "x" * 100
+    with pytest.raises(ConfigError, match=f"answer '{gold[:80]}' of problem"):
+        check_golds([{"id": "a", "answer": gold}], exact_reward, "train.jsonl")
 
 
 @pytest.mark.parametrize("reason", ["timeout", "crashed", "no_answer", "too_long", "wrong"])
 def test_a_gold_that_is_not_correct_for_any_reason_is_refused(reason):
     with pytest.raises(ConfigError, match=rf"x:1: .*\({reason}\)"):
         check_golds([{"id": "a", "answer": "1"}], lambda gold, given: Reward(0.0, reason), "x")
+
+
+def test_a_stated_answer_is_a_finished_completion_without_tokens():
+    assert state_answer("7") == Completion([], r"\boxed{7} #7", "stop", [])
 
 
 def test_stating_an_answer_earns_it():

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from sspo.statistics import (
+    finite_values,
     hierarchical_interval,
     interquartile_mean,
     mean_interval,
@@ -114,6 +115,11 @@ def test_pairing_cancels_what_a_seed_does_to_both_methods():
     assert paired.high - paired.low < 0.25 * (alone.high - alone.low)
 
 
+def test_paired_difference_of_other_level_is_the_interval_of_the_differences_at_that_level():
+    a, b = [3.0, 2.5, 4.0], [1.0, 2.0, 2.5]
+    assert paired_difference(a, b, level=0.8) == mean_interval([2.0, 0.5, 1.5], level=0.8)
+
+
 def test_paired_difference_covers_95_percent():
     rng = np.random.default_rng(0)
 
@@ -123,6 +129,20 @@ def test_paired_difference_covers_95_percent():
         return paired_difference(a, b)
 
     assert coverage(one, 0.0, repeats=2_000) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("interval", "shape"),
+    [
+        (proportion_interval, 50),
+        (hierarchical_interval, (5, 10)),
+        (stratified_interval, (2, 5, 10)),
+    ],
+)
+def test_a_bootstrap_resamples_two_thousand_times_unless_told(interval, shape):
+    scores = np.random.default_rng(1).random(shape)
+    told = interval(scores, np.random.default_rng(7), resamples=2_000)
+    assert interval(scores, np.random.default_rng(7)) == told
 
 
 @pytest.mark.parametrize("count", range(1, 14))
@@ -170,6 +190,13 @@ def test_stratified_bootstrap_of_one_split_and_the_mean_is_the_two_level_bootstr
     assert one == pytest.approx(other, abs=2e-3)
 
 
+def test_two_seeds_are_enough_for_a_two_level_bootstrap():
+    """One pair in four draws the worse seed twice, one in four the better: the ends are theirs."""
+    scores, rng = np.array([[0.2, 0.2], [0.6, 0.6]]), np.random.default_rng(0)
+    assert hierarchical_interval(scores, rng) == pytest.approx((0.4, 0.2, 0.6))
+    assert stratified_interval([scores], rng) == pytest.approx((0.4, 0.2, 0.6))
+
+
 def test_stratified_bootstrap_draws_one_set_of_seeds_for_all_splits():
     """A model good on one split is good on the other: their errors add up, they do not cancel."""
     by_seed = np.arange(5.0)[:, None] * np.ones((1, 3))
@@ -186,19 +213,33 @@ def test_stratified_bootstrap_keeps_every_split_at_its_size():
     assert stratified_interval(splits, np.random.default_rng(0), np.mean) == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.parametrize("values", [[1, 0], [True, False], np.array([0.1, 0.7], np.float32)])
+def test_values_of_any_kind_are_computed_with_in_double_precision(values):
+    assert finite_values(values, dimensions=1).dtype == np.float64
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda rng: mean_interval([]), "non-empty"),
-        (lambda rng: mean_interval([0.5, np.nan]), "finite"),
+        (
+            lambda rng: mean_interval([0.5, np.nan]),
+            "^values must be finite; leave out or explain missing ones first$",
+        ),
         (lambda rng: paired_difference([0.1, 0.2], [0.1]), "same seeds"),
         (lambda rng: proportion_interval([0.5, 1.5], rng), r"\[0, 1\]"),
-        (lambda rng: hierarchical_interval([[0.5, 0.1]], rng), "one seed"),
+        (
+            lambda rng: hierarchical_interval([[0.5, 0.1]], rng),
+            "^one seed has no spread between seeds; use proportion_interval$",
+        ),
         (lambda rng: hierarchical_interval([0.5, 0.1], rng), "2 axes"),
         (lambda rng: interquartile_mean([]), "non-empty"),
         (lambda rng: interquartile_mean([0.1, np.nan]), "finite"),
         (lambda rng: stratified_interval([], rng), "same seeds"),
-        (lambda rng: stratified_interval([[[0.5, 0.1]]], rng), "one seed"),
+        (
+            lambda rng: stratified_interval([[[0.5, 0.1]]], rng),
+            "^one seed has no spread between seeds; use proportion_interval$",
+        ),
         (lambda rng: stratified_interval([np.ones((2, 3)), np.ones((3, 3))], rng), "same seeds"),
         (lambda rng: stratified_interval([[[0.5], [np.nan]]], rng), "finite"),
     ],

@@ -127,13 +127,12 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     Raises:
         ValueError: a value outside [0, 1], or not finite.
     """
-    p = np.asarray(p_values, dtype=np.float64)
-    if p.size == 0:
-        return p
-    p = finite_values(p, dimensions=1)
+    if np.size(p_values) == 0:
+        return np.empty(0)
+    p = finite_values(p_values, dimensions=1)
     if p.min() < 0.0 or p.max() > 1.0:
         raise ValueError(f"p-values must lie in [0, 1], got {p.min()} to {p.max()}")
-    order = np.argsort(p, kind="stable")
+    order = np.argsort(p)
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)

@@ -35,7 +35,7 @@ def find_answer(text: str, limit: int) -> str | None:
         answer = _braced(text, start, limit)
     elif BOX not in text and MARK in text:
         start = text.rindex(MARK) + len(MARK)
-        answer = text[start : start + limit + 1].lstrip(" \t").partition("\n")[0]
+        answer = text[start : start + limit + 1].partition("\n")[0]
     else:
         return None
     return (answer or "").strip() or None

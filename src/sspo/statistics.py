@@ -148,8 +148,7 @@ def interquartile_mean(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]
     Raises:
         ValueError: no values, or one that is not finite.
     """
-    values = np.asarray(values, dtype=np.float64)
-    return stats.trim_mean(finite_values(values, values.ndim), 0.25, axis=axis)
+    return stats.trim_mean(finite_values(values, np.ndim(values)), 0.25, axis=axis)
 
 
 def stratified_interval(
@@ -192,7 +191,7 @@ def stratified_interval(
         often = generator.multinomial(problems, np.full(problems, 1.0 / problems), size=resamples)
         accuracies.append(np.take_along_axis(often @ scores.T / problems, drawn, axis=1))
     point = statistic(np.concatenate([scores.mean(axis=1) for scores in strata]), axis=-1)
-    resampled = statistic(np.concatenate(accuracies, axis=1), axis=-1)
+    resampled = statistic(np.concatenate(accuracies, axis=1), axis=1)
     return percentile_interval(float(point), resampled, level)
 
 
