@@ -18,6 +18,7 @@ rule pretrain:
     threads: config["pretrain"]["threads"]
     resources:
         mem_mb=2000,
+        gpu=GPUS,
     params:
         folder=subpath(output.metrics, parent=True),
     shell:
@@ -49,6 +50,7 @@ rule train:
     threads: config["compute"]["threads"]
     resources:
         mem_mb=2000,
+        gpu=GPUS,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
@@ -81,6 +83,7 @@ rule train_control:
     threads: config["compute"]["threads"]
     resources:
         mem_mb=2000,
+        gpu=GPUS,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
