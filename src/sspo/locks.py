@@ -6,12 +6,21 @@ can be taken proves that nobody else is at work and nothing has to be released b
 A pipeline holds ``pipeline.lock`` and a file of its own, ``alive-<process>``. Every script holds
 ``jobs.lock`` together with the others and waits in a thread for the pipeline's own file: it gets the
 lock when the pipeline is gone, and ends the script.
+
+On a cluster, scripts run on other nodes, where locks need not reach. A script there ends when its
+pipeline's file is gone, which the next pipeline removes, and shows until then by a counter, its pulse,
+that it is still at work.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import errno
 import fcntl
+import itertools
 import os
+import secrets
 import socket
 import sys
 import threading
@@ -23,6 +32,8 @@ from sspo.config import ConfigError
 
 VARIABLE = "SSPO_PIPELINE"  # tells scripts which pipeline started them
 POLL_SECONDS = 0.1
+PULSE_SECONDS = 5.0
+SILENCE_SECONDS = 30.0  # a pulse that stood still for so long belongs to a dead script
 _HELD: list[TextIO] = []  # an open file keeps its lock
 
 
@@ -46,16 +57,15 @@ class PipelineLock:
 
     def owner(self) -> str:
         """Process and host of the pipeline that last claimed the folder."""
-        try:
-            return (self.folder / "pipeline.lock").read_text(encoding="utf-8") or "unknown"
-        except FileNotFoundError:
-            return "unknown"
+        return _read(self.folder / "pipeline.lock") or "unknown"
 
     def start(self, patience: float = 60.0) -> None:
         """Go ahead with the pipeline, once the scripts of a killed one are gone; tell its own ones.
 
         Args:
             patience: seconds to wait for another Snakemake process and for leftover scripts.
+
+        Scripts of a pipeline on other nodes notice that its file is gone, and end as well.
 
         Raises:
             ConfigError: another pipeline runs in this folder, or leftover scripts do not end.
@@ -71,7 +81,10 @@ class PipelineLock:
             raise ConfigError(
                 f"scripts of an earlier pipeline still write in {self.folder.parent}; stop them"
             )
-        self._alive = _try_lock(self.folder / f"alive-{os.getpid()}", fcntl.LOCK_EX)
+        self._outwait_pulses()
+        # Process numbers come again, above all in containers; the rest of the name does not.
+        name = f"alive-{os.getpid()}-{secrets.token_hex(4)}"
+        self._alive = _try_lock(self.folder / name, fcntl.LOCK_EX)
         _sign(self._alive, socket.gethostname())
         os.environ[VARIABLE] = self._alive.name
 
@@ -81,11 +94,39 @@ class PipelineLock:
             probe.close()
         return probe is not None
 
+    def _outwait_pulses(self) -> None:
+        """Wait until the scripts on other nodes have ended: their pulses are gone or stand still."""
+        before = self._pulses()
+        _wait(lambda: not self._pulses(), SILENCE_SECONDS)
+        after = self._pulses()
+        if alive := [name for name in after if after[name] != before.get(name)]:
+            raise ConfigError(
+                f"scripts of an earlier pipeline still write in {self.folder.parent}, on other nodes "
+                f"({', '.join(sorted(alive))}); cancel their jobs"
+            )
+        for name in after:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _pulses(self) -> dict[str, str]:
+        return {path.name: _read(path) or "" for path in self.folder.glob("pulse-*")}
+
+
+def refuse_orphan() -> None:
+    """Stop a cluster job whose pipeline has been replaced while it waited in the queue.
+
+    Raises:
+        ConfigError: the pipeline that submitted this job is gone.
+    """
+    name = os.environ.get(VARIABLE)
+    if name and not Path(name).exists():
+        raise ConfigError("the pipeline that submitted this job is gone; nothing done")
+
 
 def follow_pipeline() -> None:
     """End this process as soon as the pipeline that started it is gone, also by SIGKILL.
 
-    Without a pipeline (a script started by hand) and on another host nothing happens.
+    On another node that is when the next pipeline starts. A script started by hand has no pipeline,
+    and nothing happens.
     """
     name = os.environ.get(VARIABLE)
     if not name:
@@ -96,6 +137,8 @@ def follow_pipeline() -> None:
     except FileNotFoundError:
         _leave()
     if file.read() != socket.gethostname():
+        file.close()
+        _follow_from_afar(alive)
         return
     jobs = open(alive.with_name("jobs.lock"), "a", encoding="utf-8")  # noqa: SIM115
     fcntl.flock(jobs, fcntl.LOCK_SH)
@@ -111,6 +154,26 @@ def follow_pipeline() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def _follow_from_afar(alive: Path) -> None:
+    """Leave a pulse beside the pipeline's file, and end the process when that file is gone."""
+    pulse = alive.with_name(f"pulse-{socket.gethostname()}-{os.getpid()}")
+    pulse.write_text("start", encoding="utf-8")
+    atexit.register(pulse.unlink, missing_ok=True)
+
+    def watch() -> None:
+        for beat in itertools.count():
+            with contextlib.suppress(OSError):  # a file server may fail for a moment
+                # Opening it asks the server; `exists` may be answered from a cache.
+                if _read(alive) is None:
+                    break
+                pulse.write_text(str(beat), encoding="utf-8")
+            time.sleep(PULSE_SECONDS)
+        pulse.unlink(missing_ok=True)
+        _leave()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def hold_folder(folder: str | Path) -> None:
     """Make this process the only one to write a run's folder, until it ends.
 
@@ -122,7 +185,14 @@ def hold_folder(folder: str | Path) -> None:
     file = _try_lock(folder / ".lock", fcntl.LOCK_EX)
     if file is None:
         raise ConfigError(f"{folder}: another process is writing this run; wait for it or stop it")
+    job = os.environ.get("SLURM_JOB_ID")
+    _sign(file, socket.gethostname() + (f", job {job}" if job else ""))
     _HELD.append(file)
+
+
+def holder(folder: str | Path) -> str:
+    """Host and SLURM job of the process that last wrote a run's folder; empty when unknown."""
+    return _read(Path(folder, ".lock")) or ""
 
 
 def is_held(folder: str | Path) -> bool:
@@ -161,6 +231,16 @@ def _flock(file: TextIO, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _read(path: Path) -> str | None:
+    """The file's text, or None when it is gone."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
+        return None
 
 
 def _sign(file: TextIO, text: str) -> None:

@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 from sspo.config import ConfigError
 from sspo.experiment import expand_config
-from sspo.locks import PipelineLock
+from sspo.locks import PipelineLock, refuse_orphan
 from sspo.places import BASE, CONTROL, MAIN, TUNING, base_place
 from sspo.provenance import import_closure
 from sspo.schema import check_config
@@ -35,6 +35,11 @@ if workflow.is_main_process:
         shutil.rmtree(".snakemake/locks", ignore_errors=True)
     else:
         print(f"note: Snakemake process {PIPELINE.owner()} is at work here", file=sys.stderr)
+else:  # inside a job; before Snakemake removes what it would make again
+    try:
+        refuse_orphan()
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
 
 
 onstart:
@@ -62,6 +67,7 @@ ONE_RUN_PER_METHOD = [
 ]
 SPLITS = list(config["task"]["splits"])
 ENVIRONMENT = str(ROOT / "environment.yml")
+GPUS = int(config["compute"]["device"].startswith("cuda"))  # for a cluster; nothing here limits it
 
 # Figure -> (folder of the methods' looks, tables it is drawn from, what it shows).
 FIGURE_SOURCES = {

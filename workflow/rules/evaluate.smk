@@ -21,6 +21,7 @@ rule evaluate:
     threads: config["compute"]["threads"]
     resources:
         mem_mb=2000,
+        gpu=GPUS,
     params:
         model=subpath(input.model, parent=True),
         data=subpath(input.data, parent=True),

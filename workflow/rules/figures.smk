@@ -59,6 +59,7 @@ for figure, (looks, tables, title) in FIGURE_SOURCES.items():
             f"{RESULTS}/logs/plot/{figure}.log",
         benchmark:
             f"{RESULTS}/benchmarks/plot/{figure}.tsv"
+        localrule: True
         conda:
             ENVIRONMENT
         params:

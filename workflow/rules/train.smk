@@ -20,6 +20,7 @@ rule pretrain:
     threads: config["pretrain"]["threads"]
     resources:
         mem_mb=2000,
+        gpu=GPUS,
     params:
         folder=subpath(output.metrics, parent=True),
     shell:
@@ -51,6 +52,7 @@ rule train:
     threads: config["compute"]["threads"]
     resources:
         mem_mb=2000,
+        gpu=GPUS,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
@@ -83,6 +85,7 @@ rule train_control:
     threads: config["compute"]["threads"]
     resources:
         mem_mb=2000,
+        gpu=GPUS,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),

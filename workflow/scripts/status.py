@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import socket
+import time
 from pathlib import Path
 
-from sspo.locks import is_held
+from sspo.locks import holder, is_held
 
 
 def main() -> None:
@@ -31,9 +33,21 @@ def row(folder: Path) -> tuple[str, ...]:
     except (FileNotFoundError, json.JSONDecodeError):
         return (folder.name, "", "", "", "", "done" if done else "waiting")
     left = "" if done else f"{progress['seconds_left']:.0f} s"
-    state = "done" if done else "running" if is_held(folder) else "stopped"
+    state = "done" if done else at_work(folder)
     step = f"{progress['step']}/{progress['steps']}"
     return (folder.name, step, share(progress, "reward"), share(progress, "greedy"), left, state)
+
+
+def at_work(folder: Path) -> str:
+    """Running or stopped; of a run on another node, whose lock may not reach here, its last sign."""
+    who = holder(folder)
+    here = who.split(",")[0] in ("", socket.gethostname())
+    if is_held(folder):
+        return "running" if here else f"running on {who}"
+    if here:
+        return "stopped"
+    signs = [path.stat().st_mtime for path in (folder / "progress.json", folder / ".lock")]
+    return f"on {who}, last sign {max(0.0, time.time() - max(signs)):.0f} s ago"
 
 
 def share(progress: dict, key: str) -> str:
