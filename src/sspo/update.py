@@ -173,6 +173,13 @@ def update_policy(
                 config.run, step, index + 1, minibatch, rollout, str(error)
             ) from None
         norms.append(norm)
+    return update_metrics(scorer, losses, norms, rate, stats)
+
+
+def update_metrics(
+    scorer: Scorer, losses: list[float], norms: list[float], rate: float, stats: UpdateStats
+) -> Metrics:
+    """What a step's updates report: means over updates of loss and gradient norm, the last rate."""
     record = scorer.summary()
     record["loss"] = sum(losses) / len(losses)
     record["grad_norm"] = sum(norms) / len(norms)
