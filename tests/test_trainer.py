@@ -81,6 +81,7 @@ def run_config(objective="sspo", **changes):
         run=f"{objective}-s{seed}",
         method=objective,
         seed=seed,
+        trainer="native",
         objective=ObjectiveConfig(objective, PARAMS[objective]),
         advantages=AdvantageConfig(normalize_std=True),
         rollout=RolloutConfig(

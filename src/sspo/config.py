@@ -196,11 +196,15 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything one reinforcement-learning run depends on."""
+    """Everything one reinforcement-learning run depends on.
+
+    ``trainer`` is the loop: "native" (``sspo.trainer``) or "trl" (``sspo.backends.trl``).
+    """
 
     run: str
     method: str
     seed: int
+    trainer: Literal["native", "trl"]
     objective: ObjectiveConfig
     advantages: AdvantageConfig
     rollout: RolloutConfig

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from sspo.config import (
     ConfigError,
@@ -99,6 +100,7 @@ def _rl_run(config: JsonDict, method: str, seed: int) -> JsonDict:
         "run": f"{method}-s{seed}",
         "method": method,
         "seed": seed,
+        "trainer": entry.get("trainer", config["trainer"]),
         "objective": _objective(method, entry),
         "advantages": {**config["advantages"], **entry.get("advantages", {})},
         "rollout": {**config["rollout"], **entry.get("rollout", {})},
@@ -112,7 +114,30 @@ def _rl_run(config: JsonDict, method: str, seed: int) -> JsonDict:
             f"methods.{method}: rollout.engine = 'vllm' but vLLM is not installed; run `make vllm` "
             "or choose engine torch"
         )
+    if run["trainer"] == "trl":
+        _check_trl(config, run)
     return run
+
+
+def _check_trl(config: JsonDict, run: JsonDict) -> None:
+    """What the other trainer needs has to be there before anything runs."""
+    method, engine = run["method"], run["rollout"]["engine"]
+    if importlib.util.find_spec("trl") is None:
+        raise ConfigError(
+            f"methods.{method}: trainer = 'trl' but TRL is not installed; run `make trl` or choose "
+            "trainer native"
+        )
+    if engine != "torch":
+        raise ConfigError(
+            f"methods.{method}: trainer = 'trl' samples with rollout.engine = 'torch' only, not "
+            f"{engine!r}; change one"
+        )
+    launch = config["backends"]["accelerate_config"]
+    if launch and not Path(launch).is_file():
+        raise ConfigError(
+            f"backends.accelerate_config = {launch!r}: no such file; write it with `accelerate config "
+            "--config_file`, or leave it empty for one process"
+        )
 
 
 def _method(config: JsonDict, name: str, where: str) -> JsonDict:
