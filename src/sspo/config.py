@@ -203,6 +203,7 @@ class RunConfig:
         regime: the setting under which methods are compared; runs of one regime can be.
         base: the base model it starts from.
         tuned: what the tuning chose for it; "params" where the regime itself says the learning rate.
+        trainer: the loop, "native" (``sspo.trainer``) or "trl" (``sspo.backends.trl``).
     """
 
     run: str
@@ -211,6 +212,7 @@ class RunConfig:
     base: str
     seed: int
     tuned: Literal["nothing", "params", "everything"]
+    trainer: Literal["native", "trl"]
     objective: ObjectiveConfig
     advantages: AdvantageConfig
     rollout: RolloutConfig

@@ -206,6 +206,10 @@ class Objective:
     def __call__(self, *tensors: Tensor, **params: object) -> LossAndStats:
         return self.function(*tensors, **params)
 
+    def units(self, mask: Tensor) -> float:
+        """How many units a batch with this (B, T) mask holds."""
+        return mask.sum().item() if self.unit == "token" else float(len(mask))
+
 
 LOSSES: dict[str, Objective] = {
     "grpo": Objective(grpo),

@@ -56,6 +56,13 @@ class UpdateStats:
         self.positive.append((advantages > 0).unsqueeze(1).expand_as(mask)[tokens].cpu())
         self.sequence_weight.append(stats["sequence_weight"].cpu())
 
+    def extend(self, other: UpdateStats) -> None:
+        """Take in what another process pooled of the same updates."""
+        self.log_ratio += other.log_ratio
+        self.coefficient += other.coefficient
+        self.positive += other.positive
+        self.sequence_weight += other.sequence_weight
+
     def summary(self) -> Metrics:
         """Statistics of the log-ratios (nats), gradient coefficients and sequence weights.
 

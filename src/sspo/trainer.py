@@ -81,7 +81,7 @@ def train(
         if step % settings.eval_every == 0 or step == settings.steps:
             record |= _validate(actors)
         log.write("metrics", [record])
-        log.write("rollouts", _kept_rollouts(rollout, step, settings.keep_rollouts))
+        log.write("rollouts", kept_rollouts(rollout, step, settings.keep_rollouts))
         if step % settings.checkpoint_every == 0 or step == settings.steps:
             extra = {"sampled_tokens": sampled_tokens, "log": log.mark()}
             store.save(step, actors.policy, optimizer, extra)
@@ -131,12 +131,8 @@ def rollout_metrics(rollout: Rollout) -> Metrics:
     }
 
 
-def _validate(actors: Actors) -> Metrics:
-    actors.engine.load_weights(actors.policy.state_dict())
-    return actors.validate()
-
-
-def _kept_rollouts(rollout: Rollout, step: int, count: int) -> list[Record]:
+def kept_rollouts(rollout: Rollout, step: int, count: int) -> list[Record]:
+    """The first ``count`` responses of a rollout, for reading."""
     group = len(rollout.completions) // len(rollout.problems)
     return [
         {
@@ -150,3 +146,8 @@ def _kept_rollouts(rollout: Rollout, step: int, count: int) -> list[Record]:
         }
         for i in range(min(count, len(rollout.completions)))
     ]
+
+
+def _validate(actors: Actors) -> Metrics:
+    actors.engine.load_weights(actors.policy.state_dict())
+    return actors.validate()

@@ -106,11 +106,15 @@ class Scorer:
         records the old log-probabilities.
         """
         with torch.set_grad_enabled(micro.differentiate and torch.is_grad_enabled()):
-            logprobs, entropy = score(self.policy, micro.batch, **self.options)
+            logprobs, entropy = self._score_policy(micro.batch)
         if micro.old_logprobs is None:
             micro.old_logprobs = logprobs.detach()
             self._observe(micro, entropy)
         return logprobs
+
+    def _score_policy(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropy (B, T); a backend may go through the model another way."""
+        return score(self.policy, batch, **self.options)
 
     @torch.no_grad()
     def _observe(self, micro: MicroBatch, entropy: Tensor) -> None:
@@ -149,10 +153,7 @@ def update_policy(
     """
     settings = config.train
     minibatches = split_rollout(config, rollout, actors.policy.device)
-    measure_kl = actors.reference is not None and (
-        settings.kl_coefficient > 0.0 or step % settings.kl_every == 0
-    )
-    scorer = Scorer(config, actors.policy, actors.reference if measure_kl else None)
+    scorer = Scorer(config, actors.policy, kl_reference(config, actors, step))
     with torch.no_grad():
         for micro in (m for minibatch in minibatches[1:] for m in minibatch):
             scorer.score(micro)
@@ -172,12 +173,25 @@ def update_policy(
                 config.run, step, index + 1, minibatch, rollout, str(error)
             ) from None
         norms.append(norm)
+    return update_metrics(scorer, losses, norms, rate, stats)
+
+
+def update_metrics(
+    scorer: Scorer, losses: list[float], norms: list[float], rate: float, stats: UpdateStats
+) -> Metrics:
+    """What a step's updates report: means over updates of loss and gradient norm, the last rate."""
     record = scorer.summary()
     record["loss"] = sum(losses) / len(losses)
     record["grad_norm"] = sum(norms) / len(norms)
     record["grad_norm_max"] = max(norms)
     record["learning_rate"] = rate
     return record | stats.summary()
+
+
+def kl_reference(config: RunConfig, actors: Actors, step: int) -> PreTrainedModel | None:
+    """What the KL of this step is measured against; None where it is neither due nor trained on."""
+    due = config.train.kl_coefficient > 0.0 or step % config.train.kl_every == 0
+    return actors.reference if due else None
 
 
 def split_rollout(
@@ -203,9 +217,22 @@ def split_rollout(
             rows = [i for i in range(first, first + size) if teaches[i] == differentiate]
             for group in micro_batches([lengths[i] for i in rows], config.train.micro_batch):
                 chosen = [rows[i] for i in group]
-                minibatch.append(_micro_batch(rollout, chosen, differentiate, device))
+                minibatch.append(micro_batch(rollout, chosen, differentiate, device))
         minibatches.append(minibatch)
     return minibatches
+
+
+def micro_batch(
+    rollout: Rollout, rows: list[int], differentiate: bool, device: torch.device
+) -> MicroBatch:
+    """The given rows of a rollout, ready for scoring."""
+    completions = [rollout.completions[i] for i in rows]
+    batch = ScoreBatch.collate(
+        [rollout.prompts[i] for i in rows], [c.token_ids for c in completions], device
+    )
+    scores = [torch.tensor(c.logprobs) for c in completions]
+    padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True).to(device)
+    return MicroBatch(batch, rollout.advantages[rows].to(device), padded, differentiate, rows)
 
 
 def accumulate_gradient(
@@ -217,25 +244,13 @@ def accumulate_gradient(
     that the sum is the loss of the whole minibatch.
     """
     objective = LOSSES[config.objective.name]
-    counts = [_units(micro, objective.unit) for micro in minibatch]
+    counts = [objective.units(micro.batch.mask) for micro in minibatch]
     rows = sum(len(micro.advantages) for micro in minibatch)
     total = 0.0
     for micro, count in zip(minibatch, counts, strict=True):
-        mask, weight = micro.batch.mask, count / sum(counts)
         logprobs = scorer.score(micro)
-        inputs = (micro.old_logprobs, micro.advantages, mask)
-        loss, loss_stats = objective(logprobs, *inputs, **config.objective.params)
-        total += loss.item() * weight
-        if micro.differentiate:
-            (grad,) = torch.autograd.grad(loss * weight, logprobs)
-        else:
-            grad = torch.zeros_like(logprobs)
-        coefficients = token_coefficients(grad * rows, micro.advantages, mask)
-        stats.add(loss_stats, coefficients, micro.advantages, mask)
-        if config.train.kl_coefficient > 0.0:
-            penalty = config.train.kl_coefficient * _sequence_kl(logprobs, micro) / rows
-            grad = grad + torch.autograd.grad(penalty, logprobs)[0]
-            total += penalty.item()
+        loss, grad = response_gradient(config, logprobs, micro, count / sum(counts), rows, stats)
+        total += loss
         if micro.differentiate:
             logprobs.backward(grad)
     for parameter in scorer.policy.parameters():
@@ -246,24 +261,47 @@ def accumulate_gradient(
     return total
 
 
+def response_gradient(
+    config: RunConfig,
+    logprobs: Tensor,
+    micro: MicroBatch,
+    weight: float,
+    rows: int,
+    stats: UpdateStats,
+) -> tuple[float, Tensor]:
+    """A micro-batch's share of an update's loss, and its gradient w.r.t. the log-probabilities.
+
+    Args:
+        config: the run.
+        logprobs: (B, T) under the current policy, with gradient where the micro-batch can matter.
+        micro: the micro-batch, scored before.
+        weight: its share of the update's sequences or tokens, whichever the objective averages over.
+        rows: responses of the whole update.
+        stats: takes in what the loss reports.
+
+    Returns:
+        The share, and (B, T) its gradient.
+    """
+    mask = micro.batch.mask
+    objective = LOSSES[config.objective.name]
+    inputs = (micro.old_logprobs, micro.advantages, mask)
+    loss, loss_stats = objective(logprobs, *inputs, **config.objective.params)
+    total = loss.item() * weight
+    if micro.differentiate:
+        (grad,) = torch.autograd.grad(loss * weight, logprobs)
+    else:
+        grad = torch.zeros_like(logprobs)
+    coefficients = token_coefficients(grad * rows, micro.advantages, mask)
+    stats.add(loss_stats, coefficients, micro.advantages, mask)
+    if config.train.kl_coefficient > 0.0:
+        penalty = config.train.kl_coefficient * _sequence_kl(logprobs, micro) / rows
+        grad = grad + torch.autograd.grad(penalty, logprobs)[0]
+        total += penalty.item()
+    return total, grad
+
+
 def _sequence_kl(logprobs: Tensor, micro: MicroBatch) -> Tensor:
     """Sum over responses of the mean k3 divergence per token (GRPO's KL term)."""
     mask = micro.batch.mask
     divergence = k3_divergence(logprobs, micro.reference_logprobs) * mask
     return (divergence.sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)).sum()
-
-
-def _units(micro: MicroBatch, unit: str) -> float:
-    return micro.batch.mask.sum().item() if unit == "token" else float(len(micro.advantages))
-
-
-def _micro_batch(
-    rollout: Rollout, rows: list[int], differentiate: bool, device: torch.device
-) -> MicroBatch:
-    completions = [rollout.completions[i] for i in rows]
-    batch = ScoreBatch.collate(
-        [rollout.prompts[i] for i in rows], [c.token_ids for c in completions], device
-    )
-    scores = [torch.tensor(c.logprobs) for c in completions]
-    padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True).to(device)
-    return MicroBatch(batch, rollout.advantages[rows].to(device), padded, differentiate, rows)

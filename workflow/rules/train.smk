@@ -28,10 +28,22 @@ rule pretrain:
         " --validation {input.validation} --output {params.folder} > {log} 2>&1"
 
 
+def train_script(wildcards):
+    """The script of the trainer that a run asks for."""
+    return {"native": "train", "trl": "train_trl"}[CONFIGS[f"runs/{wildcards.run}"]["trainer"]]
+
+
+def launcher(wildcards):
+    """What starts that script: accelerate, where its file says in how many processes."""
+    file = config["backends"]["accelerate_config"]
+    by_accelerate = file and train_script(wildcards) == "train_trl"
+    return f"accelerate launch --config_file {file}" if by_accelerate else "python"
+
+
 rule train:
     """Reinforcement learning: one method, one seed."""
     input:
-        code("train"),
+        lambda wildcards: code(train_script(wildcards)),
         config=f"{RESULTS}/runs/{{run}}/config.json",
         base=model_of_base,
         problems=data_file("train.jsonl"),
@@ -56,8 +68,10 @@ rule train:
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
+        launcher=launcher,
+        script=train_script,
     shell:
-        "python workflow/scripts/train.py --config {input.config} --base {params.base}"
+        "{params.launcher} workflow/scripts/{params.script}.py --config {input.config} --base {params.base}"
         " --problems {input.problems} --validation {input.validation} --output {params.folder}"
         " > {log} 2>&1"
 

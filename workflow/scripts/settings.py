@@ -23,7 +23,9 @@ def main() -> None:
     rows = [row for row in shared if row[2] is not None]
     for method, entry in settings["methods"].items():
         source = sources.get(f"methods.{method}.params", "ours")
-        changes = {k: v for k, v in entry.items() if k in ("advantages", "rollout", "train")}
+        changes = {
+            k: v for k, v in entry.items() if k in ("trainer", "advantages", "rollout", "train")
+        }
         rows.append((method, entry["objective"], show(entry["params"]), source))
         rows += [(method, section, show(values), "ours") for section, values in changes.items()]
     frame = pd.DataFrame(rows, columns=["method", "key", "value", "source"])

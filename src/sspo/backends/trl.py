@@ -1,0 +1,351 @@
+"""The native loop inside TRL's GRPOTrainer (TRL 1.16), for as many processes as are launched.
+
+TRL and the Trainer below it bring what many processes need: the distributed model, the optimizer, and
+log-probabilities from a fused language-model head. Rollouts, rewards, advantages, losses and statistics
+are the native trainer's own functions, so a run means the same in both. What differs:
+
+- every process samples and rewards its own share of the prompts, whole groups of every update, from
+  its whole copy of the policy; sharded parameters are refused;
+- micro-batches are equal parts of that share, all of them differentiated;
+- a gradient that is not finite stops the run without a ``failure/`` folder, and a run that was
+  interrupted starts over.
+
+The Trainer neither divides by the accumulation steps (TRL's ``loss_is_scaled_for_ga``) nor knows how
+many tokens others hold, and processes' gradients are averaged. So a micro-batch weighs as much of the
+whole update as it holds, times the number of processes: the sum is the gradient of the whole update.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch import Tensor
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from sspo.config import ConfigError, RunConfig
+from sspo.datasets import Record, batches
+from sspo.failures import TrainingError
+from sspo.losses import LOSSES, check_objective
+from sspo.metrics import Metrics, RunLog, UpdateStats
+from sspo.optim import learning_rate_at
+from sspo.policy import ScoreBatch
+from sspo.trainer import collect_rollout, kept_rollouts, rollout_metrics
+from sspo.update import (
+    Actors,
+    MicroBatch,
+    Rollout,
+    Scorer,
+    kl_reference,
+    micro_batch,
+    response_gradient,
+    update_metrics,
+)
+
+
+def process_place() -> tuple[int, int]:
+    """(rank, number of processes) as the launcher tells them; (0, 1) without a launcher."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def micro_batch_size(config: RunConfig, processes: int) -> int:
+    """The largest equal part, up to ``train.micro_batch``, of a process's share of an update.
+
+    Raises:
+        ConfigError: prompts that cannot be shared out in whole groups.
+    """
+    prompts, updates = config.rollout.prompts_per_step, config.train.updates_per_rollout
+    if prompts % (updates * processes):
+        raise ConfigError(
+            f"rollout.prompts_per_step = {prompts} is not divisible by train.updates_per_rollout = "
+            f"{updates} times {processes} processes; change one so that all get whole groups"
+        )
+    share = prompts // (updates * processes) * config.rollout.group_size
+    return max(n for n in range(1, min(share, config.train.micro_batch) + 1) if share % n == 0)
+
+
+def schedule(config: RunConfig, problems: Sequence[Record], processes: int) -> list[Record]:
+    """The prompts of the whole run, in the order in which TRL deals them out.
+
+    A rollout's prompts are those of the native trainer. TRL gives each process one stretch of them,
+    so the stretches are made of equal parts of every update, and which prompts make up an update
+    depends on the number of processes no more than in the native trainer.
+    """
+    size, updates = config.rollout.prompts_per_step, config.train.updates_per_rollout
+    order = batches(len(problems), size, config.seed)
+    rows = []
+    for _ in range(config.train.steps):
+        parts = torch.tensor(next(order)).view(updates, processes, -1).transpose(0, 1)
+        rows += [problems[i] for i in parts.flatten().tolist()]
+    return [{key: str(row[key]) for key in ("id", "prompt", "answer")} for row in rows]
+
+
+def make_arguments(config: RunConfig, output: Path, processes: int) -> GRPOConfig:
+    """TRL's arguments for a run: batch sizes and optimizer; what TRL samples with is not used."""
+    train, group = config.train, config.rollout.group_size
+    size = micro_batch_size(config, processes)
+    per_process = config.rollout.prompts_per_step * group // processes
+    return GRPOConfig(
+        output_dir=str(output),
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=per_process // train.updates_per_rollout // size,
+        steps_per_generation=per_process // size,
+        num_generations=group,
+        max_completion_length=config.rollout.max_response_tokens,
+        temperature=config.rollout.temperature,
+        max_steps=train.steps * train.updates_per_rollout,
+        shuffle_dataset=False,
+        learning_rate=train.learning_rate,
+        adam_beta1=train.betas[0],
+        adam_beta2=train.betas[1],
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        optim="adamw_torch_fused",
+        beta=0.0,  # the KL term, where there is one, comes with the native gradient
+        disable_dropout=True,
+        bf16=False,  # compute.dtype is the model's own precision
+        use_cpu=config.compute.device == "cpu",
+        dataloader_pin_memory=False,
+        seed=config.seed,
+        disable_tqdm=True,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+    )
+
+
+class FusedScorer(Scorer):
+    """Scores through the distributed model, whose forward pass makes processes share gradients."""
+
+    def _score_policy(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
+        """As ``sspo.policy.score``, with TRL's fused language-model head."""
+        rows, columns = batch.mask.nonzero(as_tuple=True)
+        places = batch.starts[rows] + columns
+        labels = torch.full_like(batch.input_ids, -100)
+        labels[rows, places] = batch.response_ids[rows, columns]
+        found = self.policy(input_ids=batch.input_ids, labels=labels, fused_lm_head=True)
+        zeros = torch.zeros_like(batch.mask, dtype=torch.float32)
+        # The first token has no prediction: TRL's columns begin with the second.
+        values = (found.log_probs.float(), found.entropy.detach().float())
+        logprobs, entropy = (
+            zeros.index_put((rows, columns), value[rows, places - 1]) for value in values
+        )
+        return logprobs, entropy
+
+
+@dataclass
+class Share:
+    """One process's part of a rollout and of its updates.
+
+    Attributes:
+        rollout: its responses.
+        micros: all of its micro-batches, update by update.
+        scorer: log-probabilities at rollout time.
+        units: sequences or tokens of every update, over all processes.
+        losses: its part of every update's loss.
+        norms: gradient norm of every update so far, the same in all processes.
+        stats: what the losses report.
+    """
+
+    rollout: Rollout
+    micros: list[MicroBatch]
+    scorer: Scorer
+    units: list[float]
+    losses: list[float]
+    norms: list[float] = field(default_factory=list)
+    stats: UpdateStats = field(default_factory=UpdateStats)
+
+
+class SspoTrainer(GRPOTrainer):
+    """GRPOTrainer with the native rollouts, losses and records.
+
+    Overrides where TRL would sample (``_prepare_inputs``), compute its loss (``_compute_loss``), make
+    the schedule of the learning rate, and report the gradient norm.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        actors: Actors,
+        problems: Sequence[Record],
+        log: RunLog,
+        progress: Callable[[int, Metrics, float], None] = lambda step, record, seconds: None,
+    ) -> None:
+        """Args:
+        config: the run.
+        actors: as for ``sspo.trainer.train``; this process's own.
+        problems: training problems with ``id``, ``prompt`` and ``answer``.
+        log: where the first process writes records of steps and sampled responses.
+        progress: called by the first process after every step with (step, record, seconds).
+
+        Raises:
+            ValueError: objective or parameters that cannot run.
+            ConfigError: an engine, a launch or batch sizes that this trainer does not support.
+        """
+        check_objective(config.objective.name, config.objective.params)
+        if config.rollout.engine != "torch":
+            raise ConfigError(
+                f"{config.method}: trainer = 'trl' samples with rollout.engine = 'torch' only, not "
+                f"{config.rollout.engine!r}; change one"
+            )
+        _, processes = process_place()
+        super().__init__(
+            model=actors.policy,
+            reward_funcs=actors.reward,  # TRL wants one; rewards come with the rollout
+            args=make_arguments(config, log.folder, processes),
+            train_dataset=Dataset.from_list(schedule(config, problems, processes)),
+            processing_class=actors.tokenizer,
+            callbacks=[StepEnd(self)],
+        )
+        self._refuse_sharding()
+        if actors.reference is not None:
+            actors.reference.to(self.accelerator.device)
+        self.run, self.actors, self.run_log, self.progress = config, actors, log, progress
+        self.objective = LOSSES[config.objective.name]
+        self.share: Share | None = None
+        self.sampled_tokens, self.began = 0, 0.0
+
+    def begin(self) -> None:
+        """Record the policy before training."""
+        if self.accelerator.is_main_process:
+            self.run_log.rewind(None)
+            record = {"step": 0, "sampled_tokens": 0, **self.actors.validate()}
+            self.run_log.write("metrics", [record])
+        self.began = time.perf_counter()
+
+    def end_update(self) -> None:
+        """Record a step once the last of its updates is done."""
+        updates, settings = self.run.train.updates_per_rollout, self.run.train
+        step, left = divmod(self.state.global_step, updates)
+        if left:
+            return
+        record = self._step_record(step)
+        if not self.accelerator.is_main_process:
+            return
+        if step % settings.eval_every == 0 or step == settings.steps:
+            record |= self.actors.validate()
+        self.run_log.write("metrics", [record])
+        kept = kept_rollouts(self.share.rollout, step, settings.keep_rollouts)
+        self.run_log.write("rollouts", kept)
+        now = time.perf_counter()
+        self.progress(step, record, now - self.began)
+        self.began = now
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        """The native schedule: a linear rise that starts above 0, then constant."""
+        warmup = self.run.train.warmup_updates
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda update: learning_rate_at(update, 1.0, warmup, 0)
+        )
+        return self.lr_scheduler
+
+    def _prepare_inputs(self, generation_batch: list[Record]) -> MicroBatch:
+        """The micro-batch that is due, from a fresh rollout where the last one is used up."""
+        place = self._step % self.args.steps_per_generation
+        if place == 0:
+            self.share = self._collect(generation_batch[:: self.num_generations])
+        return self.share.micros[place]
+
+    def _collect(self, problems: list[Record]) -> Share:
+        """Sample responses to this process's prompts and score those of all updates but the first."""
+        config, device = self.run, self.accelerator.device
+        step = self.state.global_step // config.train.updates_per_rollout + 1
+        rollout = collect_rollout(config, self.actors, problems, step)
+        size, count = self.args.per_device_train_batch_size, len(rollout.completions)
+        rows = [list(range(first, first + size)) for first in range(0, count, size)]
+        micros = [micro_batch(rollout, chosen, True, device) for chosen in rows]
+        scorer = FusedScorer(config, self.model_wrapped, kl_reference(config, self.actors, step))
+        per_update = self.args.gradient_accumulation_steps
+        with torch.no_grad():
+            for micro in micros[per_update:]:
+                scorer.score(micro)
+        counts = [self.objective.units(m.batch.mask) for m in micros]
+        units = torch.tensor(counts, dtype=torch.float64, device=device)
+        totals = self.accelerator.reduce(units.view(-1, per_update).sum(dim=1), reduction="sum")
+        return Share(rollout, micros, scorer, totals.tolist(), [0.0] * len(totals))
+
+    def _compute_loss(self, model, inputs: MicroBatch) -> Tensor:
+        """A loss whose gradients, averaged over processes, add up to the update's."""
+        share, config = self.share, self.run
+        update = len(share.norms)
+        rows = len(share.rollout.completions) * self.accelerator.num_processes // len(share.units)
+        logprobs = share.scorer.score(inputs)
+        weight = self.objective.units(inputs.batch.mask) / share.units[update]
+        loss, grad = response_gradient(config, logprobs, inputs, weight, rows, share.stats)
+        share.losses[update] += loss
+        return (logprobs * grad).sum() * self.accelerator.num_processes
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """Keep the norm before clipping.
+
+        Raises:
+            TrainingError: it is NaN or infinite; the optimizer has not stepped yet.
+        """
+        norm = super()._get_grad_norm(model, grad_norm)
+        if not math.isfinite(norm):
+            step, update = divmod(self.state.global_step, self.run.train.updates_per_rollout)
+            raise TrainingError(
+                f"{self.run.run}: step {step + 1}, update {update + 1}: gradient norm {float(norm)}; "
+                "nothing was updated"
+            )
+        self.share.norms.append(float(norm))
+        return norm
+
+    def _step_record(self, step: int) -> Metrics:
+        """The record of a step, pooled over all processes."""
+        share, settings = self.share, self.run.train
+        tokens = sum(len(c.token_ids) for c in share.rollout.completions)
+        part = (tokens, rollout_metrics(share.rollout), share.losses, share.stats)
+        counts, metrics, losses, stats = zip(*gather_object([part]), strict=True)
+        self._pool_scores(share.scorer)
+        pooled = UpdateStats()
+        for one in stats:
+            pooled.extend(one)
+        self.sampled_tokens += sum(counts)
+        record: Metrics = {"step": step, "sampled_tokens": self.sampled_tokens}
+        # Shares are of equal size, so the mean of their means is the mean over all responses.
+        record |= {key: sum(m[key] for m in metrics) / len(metrics) for key in metrics[0]}
+        totals = [sum(parts) for parts in zip(*losses, strict=True)]
+        rate = learning_rate_at(
+            self.state.global_step - 1, settings.learning_rate, settings.warmup_updates, 0
+        )
+        return record | update_metrics(share.scorer, totals, share.norms, rate, pooled)
+
+    def _pool_scores(self, scorer: Scorer) -> None:
+        """Add up what the processes observed at rollout time."""
+        device = self.accelerator.device
+        sums = (scorer.tokens, scorer.entropy, scorer.kl)
+        scorer.tokens, scorer.entropy, scorer.kl = self.accelerator.reduce(
+            torch.tensor(sums, dtype=torch.float64, device=device)
+        ).tolist()
+        gap = torch.tensor([scorer.gap], device=device)
+        scorer.gap = self.accelerator.gather(gap).max().item()
+
+    def _refuse_sharding(self) -> None:
+        plugin = self.accelerator.state.deepspeed_plugin
+        if self.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+            raise ConfigError(
+                "backends.accelerate_config: sharded parameters (FSDP, ZeRO-3) are not supported, "
+                "because every process samples from a whole policy; use DDP, or ZeRO-1 or ZeRO-2"
+            )
+
+
+class StepEnd(TrainerCallback):
+    """Tells the trainer when training begins and when an update is done."""
+
+    def __init__(self, trainer: SspoTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, *_, **__) -> None:
+        self.trainer.begin()
+
+    def on_step_end(self, *_, **__) -> None:
+        self.trainer.end_update()

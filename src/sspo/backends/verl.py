@@ -1,0 +1,100 @@
+"""The objectives as verl policy losses (verl 0.9): ``loss_mode`` "sspo/<method>".
+
+Write a module that calls ``register`` with the ``methods`` of a configuration, name it in
+``VERL_USE_EXTERNAL_MODULES`` so that every worker imports it, and set ``actor.policy_loss.loss_mode``:
+
+    import yaml
+    from sspo.backends.verl import register
+    register(yaml.safe_load(open("workflow/config/default.yaml"))["methods"])
+
+Parameters come from there alone: verl's ``clip_ratio``, ``tau_pos`` and ``loss_agg_mode`` have no effect
+on these losses, so none inherits a width or an average that belongs to another objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from sspo.losses import LOSSES, check_objective
+
+PREFIX = "sspo/"  # verl has losses of its own by the names gspo, sapo and cispo
+
+LossAndMetrics = tuple[Tensor, dict[str, float]]
+
+
+def register(methods: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Register every method (``objective`` and ``params``) with verl; returns their loss modes.
+
+    Raises:
+        ValueError: an objective or parameters that cannot run.
+    """
+    from verl.trainer.ppo.core_algos import register_policy_loss
+
+    names = []
+    for name, method in methods.items():
+        loss = policy_loss(method["objective"], method["params"])
+        names.append(PREFIX + name)
+        register_policy_loss(names[-1])(loss)
+    return names
+
+
+def policy_loss(objective: str, params: Mapping[str, object]) -> Callable[..., LossAndMetrics]:
+    """One objective in verl's signature.
+
+    A micro-batch's mean is scaled by the share that it holds of the global batch and by the number of
+    data-parallel ranks, whose gradients verl averages, so that the sum is the global batch's mean.
+
+    Raises:
+        ValueError: an objective or parameters that cannot run.
+    """
+    check_objective(objective, dict(params))
+    chosen = LOSSES[objective]
+    total_key = {"sequence": "global_batch_size", "token": "batch_num_tokens"}[chosen.unit]
+
+    def loss(
+        old_log_prob: Tensor,
+        log_prob: Tensor,
+        advantages: Tensor,
+        response_mask: Tensor,
+        loss_agg_mode: str = "",
+        config: object = None,
+        rollout_is_weights: Tensor | None = None,
+    ) -> LossAndMetrics:
+        """Loss and metrics of (B, T) log-probabilities, advantages and mask."""
+        if rollout_is_weights is not None:
+            raise ValueError(
+                "rollout_is_weights: these objectives take none; set "
+                "algorithm.rollout_correction.rollout_is to null"
+            )
+        batch = getattr(config, "global_batch_info", {})
+        per_response = response_advantages(advantages, response_mask)
+        value, stats = chosen(log_prob, old_log_prob, per_response, response_mask, **params)
+        units = chosen.units(response_mask)
+        total = batch.get(total_key)
+        scale = units / (units if total is None else total) * batch.get("dp_size", 1)
+        log_ratio = stats["log_ratio"][response_mask.bool()]
+        return value * scale, {
+            "actor/ppo_kl": -log_ratio.mean().item(),
+            "actor/sequence_weight": stats["sequence_weight"].mean().item(),
+        }
+
+    return loss
+
+
+def response_advantages(advantages: Tensor, mask: Tensor) -> Tensor:
+    """(B, T) advantages, the same on all tokens of a response -> (B,).
+
+    Raises:
+        ValueError: they vary within a response, as those of GAE do.
+    """
+    first = mask.int().argmax(dim=1, keepdim=True)
+    found = advantages.gather(1, first)
+    if not torch.equal(torch.where(mask.bool(), advantages, found), found.expand_as(advantages)):
+        raise ValueError(
+            "advantages vary within a response; set algorithm.adv_estimator to grpo or another that "
+            "judges whole responses"
+        )
+    return found.squeeze(1)
