@@ -100,6 +100,8 @@ def supervised_config(steps):
     return ControlConfig(
         run="supervised-s0",
         method="supervised",
+        regime="main",
+        base="base",
         seed=0,
         supervised=supervised,
         updates_per_step=2,

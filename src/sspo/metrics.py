@@ -60,6 +60,7 @@ class UpdateStats:
         """Take in what another process pooled of the same updates."""
         self.log_ratio += other.log_ratio
         self.coefficient += other.coefficient
+        self.mass += other.mass
         self.positive += other.positive
         self.sequence_weight += other.sequence_weight
 
