@@ -5,10 +5,12 @@ import itertools
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from sspo.config import ConfigError, RunConfig, from_dict
+from sspo.config import ConfigError, ModelConfig, RunConfig, from_dict
 from sspo.experiment import expand_config
+from sspo.policy import build_model
 from sspo.runs import control_runs, rl_runs, tuning_runs
 from sspo.schema import check_config, merged
 
@@ -185,3 +187,28 @@ def test_a_method_without_anything_to_try_is_named():
     del config["tuning"]["params"]["sspo"]
     with pytest.raises(ConfigError, match=r"tuning.params: nothing to try for sspo"):
         expand(config)
+
+
+@pytest.mark.parametrize("profile", ["evidence.yaml", "gpu.yaml"])
+def test_the_shipped_studies_compare_equal_numbers_of_updates_and_minibatches(profile):
+    default = yaml.safe_load((WORKFLOW / "config" / "default.yaml").read_text(encoding="utf-8"))
+    overlay = yaml.safe_load((WORKFLOW / "config" / profile).read_text(encoding="utf-8"))
+    runs = [from_dict(RunConfig, run) for run in rl_runs(merged(default, overlay))]
+    sizes = {
+        (
+            run.train.steps * run.train.updates_per_rollout,
+            run.rollout.prompts_per_step / run.train.updates_per_rollout,
+        )
+        for run in runs
+    }
+    assert len(sizes) == 1
+    assert {run.regime for run in runs} == {"main", *overlay["regimes"]}
+
+
+def test_the_gpu_profile_trains_a_model_of_ten_to_fifty_million_parameters():
+    default = yaml.safe_load((WORKFLOW / "config" / "default.yaml").read_text(encoding="utf-8"))
+    overlay = yaml.safe_load((WORKFLOW / "config" / "gpu.yaml").read_text(encoding="utf-8"))
+    model = from_dict(ModelConfig, expand(merged(default, overlay))["base"]["model"])
+    with torch.device("meta"):
+        policy = build_model(model, vocab_size=20, seed=0)
+    assert 10e6 < sum(p.numel() for p in policy.parameters()) < 50e6
