@@ -17,8 +17,8 @@ rule pretrain:
         ENVIRONMENT
     threads: config["pretrain"]["threads"]
     resources:
+        **GPUS,
         mem_mb=2000,
-        gpu=GPUS,
     params:
         folder=subpath(output.metrics, parent=True),
     shell:
@@ -49,8 +49,8 @@ rule train:
         ENVIRONMENT
     threads: config["compute"]["threads"]
     resources:
+        **GPUS,
         mem_mb=2000,
-        gpu=GPUS,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
@@ -82,8 +82,8 @@ rule train_control:
         ENVIRONMENT
     threads: config["compute"]["threads"]
     resources:
+        **GPUS,
         mem_mb=2000,
-        gpu=GPUS,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
