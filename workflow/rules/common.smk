@@ -67,7 +67,8 @@ ONE_RUN_PER_METHOD = [
 ]
 SPLITS = list(config["task"]["splits"])
 ENVIRONMENT = str(ROOT / "environment.yml")
-GPUS = int(config["compute"]["device"].startswith("cuda"))  # for a cluster; nothing here limits it
+# For a cluster; absent on CPU, as some executors take a mention of zero GPUs for a GPU job.
+GPUS = {"gpu": 1} if config["compute"]["device"].startswith("cuda") else {}
 
 # Figure -> (folder of the methods' looks, tables it is drawn from, what it shows).
 FIGURE_SOURCES = {

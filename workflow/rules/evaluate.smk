@@ -20,8 +20,8 @@ rule evaluate:
         ENVIRONMENT
     threads: config["compute"]["threads"]
     resources:
+        **GPUS,
         mem_mb=2000,
-        gpu=GPUS,
     params:
         model=subpath(input.model, parent=True),
         data=subpath(input.data, parent=True),

@@ -19,8 +19,8 @@ rule pretrain:
         ENVIRONMENT
     threads: config["pretrain"]["threads"]
     resources:
+        **GPUS,
         mem_mb=2000,
-        gpu=GPUS,
     params:
         folder=subpath(output.metrics, parent=True),
     shell:
@@ -63,8 +63,8 @@ rule train:
         ENVIRONMENT
     threads: config["compute"]["threads"]
     resources:
+        **GPUS,
         mem_mb=2000,
-        gpu=GPUS,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
@@ -98,8 +98,8 @@ rule train_control:
         ENVIRONMENT
     threads: config["compute"]["threads"]
     resources:
+        **GPUS,
         mem_mb=2000,
-        gpu=GPUS,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),

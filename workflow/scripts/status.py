@@ -40,11 +40,10 @@ def row(folder: Path) -> tuple[str, ...]:
 
 def at_work(folder: Path) -> str:
     """Running or stopped; of a run on another node, whose lock may not reach here, its last sign."""
-    who = holder(folder)
-    here = who.split(",")[0] in ("", socket.gethostname())
+    who, here = holder(folder), socket.gethostname()
     if is_held(folder):
-        return "running" if here else f"running on {who}"
-    if here:
+        return "running" if who in ("", here) else f"running on {who}"
+    if who.split(",")[0] in ("", here):
         return "stopped"
     signs = [path.stat().st_mtime for path in (folder / "progress.json", folder / ".lock")]
     return f"on {who}, last sign {max(0.0, time.time() - max(signs)):.0f} s ago"
