@@ -1,0 +1,261 @@
+"""The TRL backend: gradients and records of the native trainer, however a batch is shared out."""
+
+import dataclasses
+import gzip
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
+
+from safetensors.torch import load_file
+from test_trainer import (
+    PROBLEMS,
+    TOKENIZER,
+    make_actors,
+    read_metrics,
+    run_config,
+    run_training,
+    weights,
+)
+from trl_worker import VARIANTS, Gradients, drifting_config
+
+from sspo.backends.trl import SspoTrainer, micro_batch_size, schedule
+from sspo.config import ConfigError, SupervisedConfig, load_json, to_dict
+from sspo.datasets import batches, write_jsonl
+from sspo.failures import TrainingError
+from sspo.files import write_json
+from sspo.metrics import RunLog
+from sspo.policy import load_model, save_model
+from sspo.rewards import Reward
+from sspo.supervised import encode_solutions, train_supervised
+
+pytestmark = pytest.mark.trl
+
+ROOT = Path(__file__).parents[1]
+# Processes and the largest micro-batch: an update's 8 responses in one pass, in two passes, in two
+# processes, and in two processes of two passes each.
+SPLITS = {"one": (1, 8), "accumulated": (1, 4), "processes": (2, 4), "both": (2, 2)}
+
+
+def launch(processes, *command):
+    """Run a script in so many processes on CPU.
+
+    By torchrun, which accelerate uses for GPUs: on CPU, `accelerate launch --num_processes 2` starts a
+    single process and says nothing.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
+        "--master_addr", "127.0.0.1", "--master_port", str(port),
+    ]  # fmt: skip
+    start = torchrun if processes > 1 else [sys.executable]
+    paths = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*start, *map(str, command)], capture_output=True, text=True, env={**os.environ, **paths}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def differing(ours, theirs, rel=1e-2, abs=1e-5):
+    """Keys of two records whose values differ; null equals null alone."""
+    assert list(ours) == list(theirs)
+    return [
+        key
+        for key, value in ours.items()
+        if theirs[key] != (value if value is None else pytest.approx(value, rel=rel, abs=abs))
+    ]
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    """Gradients and records of the native trainer: variant -> (gradients, records)."""
+    found = {}
+    for variant in VARIANTS:
+        folder = tmp_path_factory.mktemp(variant)
+        with Gradients() as gradients:
+            run_training(folder, drifting_config(variant, micro_batch=8))
+        found[variant] = gradients.kept, read_metrics(folder)
+    return found
+
+
+@pytest.fixture(scope="module", params=SPLITS)
+def inside_trl(request, tmp_path_factory):
+    """The same from TRL, for each way to split an update."""
+    processes, micro_batch = SPLITS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    launch(processes, ROOT / "tests" / "trl_worker.py", folder, micro_batch, processes)
+    return {
+        variant: (
+            load_file(folder / variant / "gradients.safetensors"),
+            read_metrics(folder / variant),
+        )
+        for variant in VARIANTS
+    }
+
+
+def test_every_update_has_the_native_gradient_however_it_is_split(native, inside_trl):
+    for variant in VARIANTS:
+        expected, found = native[variant][0], inside_trl[variant][0]
+        assert expected.keys() == found.keys() and len(found) == 4
+        for update, gradient in expected.items():
+            error = (found[update] - gradient).norm()
+            assert error <= 1e-3 * gradient.norm() + 1e-7, (variant, update)
+        # The second update of the first rollout is off-policy.
+        assert expected["update-0"].norm() > 0.01 and expected["update-1"].norm() > 0.01
+
+
+def test_every_record_is_the_native_one_however_an_update_is_split(native, inside_trl):
+    for variant in VARIANTS:
+        expected, found = native[variant][1], inside_trl[variant][1]
+        assert found[2]["log_ratio_var"] > 1e-4, "the policy did not drift: nothing was compared"
+        for ours, theirs in zip(expected, found, strict=True):
+            assert differing(ours, theirs) == [], variant
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_ratios_are_exactly_one_while_the_policy_stands_still(tmp_path, updates):
+    config = run_config("sspo", steps=1, updates_per_rollout=updates, learning_rate=0.0)
+    SspoTrainer(config, make_actors(), PROBLEMS, RunLog(tmp_path)).train()
+    record = read_metrics(tmp_path)[1]
+    assert record["grad_norm"] > 0.0
+    assert record["log_ratio_min"] == record["log_ratio_max"] == 0.0
+    assert record["sequence_weight_min"] == record["sequence_weight_max"] == 1.0
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_update(tmp_path):
+    def reward(answer, completion):
+        return Reward(float("nan"), "correct")
+
+    actors = make_actors(reward)
+    before = weights(actors)
+    trainer = SspoTrainer(run_config("grpo"), actors, PROBLEMS, RunLog(tmp_path))
+    with pytest.raises(TrainingError, match="grpo-s0: step 1, update 1: gradient norm nan"):
+        trainer.train()
+    assert torch.equal(weights(actors), before)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_update_has_the_native_prompts_whatever_the_number_of_processes(processes):
+    config = run_config("sspo", steps=3)
+    rows = [row["id"] for row in schedule(config, PROBLEMS, processes)]
+    order = batches(len(PROBLEMS), 4, config.seed)
+    for step in range(3):
+        chosen = [PROBLEMS[i]["id"] for i in next(order)]
+        stretches = torch.arange(4).view(processes, -1) + 4 * step
+        for update in range(2):
+            parts = stretches.view(processes, 2, -1)[:, update].flatten().tolist()
+            assert {rows[i] for i in parts} == set(chosen[2 * update : 2 * update + 2])
+
+
+def test_micro_batches_are_equal_parts_of_a_share():
+    config = run_config("sspo", micro_batch=5)  # 4 prompts of 4 responses in 2 updates
+    assert [micro_batch_size(config, processes) for processes in (1, 2)] == [4, 4]
+    assert micro_batch_size(run_config("sspo", micro_batch=64), 1) == 8
+
+
+def test_prompts_that_cannot_be_shared_out_in_whole_groups_are_refused():
+    with pytest.raises(ConfigError, match=r"prompts_per_step = 4 .* = 2 times 3 processes; change"):
+        micro_batch_size(run_config("sspo"), 3)
+
+
+def test_another_engine_is_refused(tmp_path):
+    config = run_config("sspo")
+    config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, engine="vllm"))
+    with pytest.raises(ConfigError, match=r"engine = 'torch' only, not 'vllm'"):
+        SspoTrainer(config, make_actors(), PROBLEMS, RunLog(tmp_path))
+
+
+# A complete run, script against script
+
+
+def guessing_model():
+    """A model that answers 7 or 3, so that rewards differ within a group."""
+    policy = make_actors().policy
+    problems = [{**p, "solution": f"#{answer}"} for p in PROBLEMS for answer in (7, 3)]
+    settings = SupervisedConfig(
+        steps=40, batch_size=8, micro_batch=8, learning_rate=1e-2, schedule="constant",
+        warmup_steps=0, betas=(0.9, 0.99), weight_decay=0.0, max_grad_norm=1.0, log_every=40,
+        eval_every=0,
+    )  # fmt: skip
+    examples = encode_solutions(problems, TOKENIZER)
+    train_supervised(policy, examples, settings, 0, dict, lambda record: None)
+    return policy
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A results folder with one run by each trainer, TRL's in two processes."""
+    folder = tmp_path_factory.mktemp("results")
+    save_model(guessing_model(), TOKENIZER, folder / "base" / "model")
+    problems = [{**p, "answer": "7"} for p in PROBLEMS]
+    for name in ("train", "validation"):
+        write_jsonl(folder / "data" / f"{name}.jsonl", problems)
+    for name, processes, script in (("native", 1, "train"), ("trl", 2, "train_trl")):
+        output = folder / "runs" / name
+        config = dataclasses.replace(run_config("sspo"), run=name, method=name, trainer=name)
+        write_json(output / "config.json", to_dict(config))
+        launch(
+            processes, ROOT / "workflow" / "scripts" / f"{script}.py",
+            "--config", output / "config.json", "--base", folder / "base" / "model",
+            "--problems", folder / "data/train.jsonl", "--output", output,
+            "--validation", folder / "data/validation.jsonl",
+        )  # fmt: skip
+    return folder
+
+
+def test_a_complete_run_leaves_what_a_native_run_leaves(results):
+    native, inside = results / "runs/native", results / "runs/trl"
+    assert {p.name for p in inside.rglob("*")} == {p.name for p in native.rglob("*")}
+    assert load_json(inside / "provenance.json")["processes"] == 2
+    ours, theirs = read_metrics(native), read_metrics(inside)
+    assert any(0.0 < record["reward"] < 1.0 for record in ours[1:])
+    for expected, found in zip(ours, theirs, strict=True):
+        assert differing(expected, found, abs=1e-4) == []
+    assert _rollouts(inside) == _rollouts(native)
+
+
+def test_a_saved_model_is_the_trained_one_and_loads_as_any_other(results):
+    base, *trained = (
+        torch.cat([p.flatten() for p in load_model(folder / "model").parameters()])
+        for folder in (results / "base", results / "runs/native", results / "runs/trl")
+    )
+    moved = (trained[0] - base).norm()
+    assert moved > 0.0
+    assert (trained[1] - trained[0]).norm() < 0.05 * moved
+
+
+def test_summarize_reads_a_run_as_any_other(results, tmp_path):
+    record = {
+        "split": "test", "id": "a", "greedy": 1.0, "rewards": [1.0], "answers": ["7"],
+        "lengths": [3], "truncated": [0.0], "texts": ["#7", "#7"],
+    }  # fmt: skip
+    write_json(results / "evaluation/config.json", {"evaluation": {"pass_at": [1]}})
+    write_jsonl(tmp_path / "completions.jsonl", [record])
+    packed = gzip.compress((tmp_path / "completions.jsonl").read_bytes())
+    for folder in ("base", "runs/native", "runs/trl"):
+        (results / folder / "completions.jsonl.gz").write_bytes(packed)
+    output = tmp_path / "summary"
+    output.mkdir()
+    launch(
+        1, ROOT / "workflow/scripts/summarize.py", "--results", results, "--output", output,
+        "--runs", "native", "trl",
+    )  # fmt: skip
+    table = pd.read_csv(output / "metrics.csv")
+    rewards = table.pivot(index="step", columns="run", values="reward").dropna()
+    assert len(rewards) == 3
+    assert rewards["trl"].to_numpy() == pytest.approx(rewards["native"].to_numpy(), abs=0.1)
+
+
+def _rollouts(folder):
+    with gzip.open(folder / "rollouts.jsonl.gz", "rt", encoding="utf-8") as file:
+        return [json.loads(line)["response"] for line in file]
