@@ -39,6 +39,8 @@ def closure(name):
         ("learning", {"learning", "statistics"}),
         ("rollout/engine", {"rollout/engine", "rollout/__init__"}),
         ("datasets", {"datasets", "config", "files"}),
+        ("overlap", {"overlap", "datasets", "config", "files"}),
+        ("benchmarks", {"benchmarks", "datasets", "math_answers", "config", "files"}),
         ("checkpoint", {"checkpoint", "config"}),
         ("locks", {"locks", "config"}),
         ("files", {"files"}),
