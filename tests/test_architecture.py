@@ -41,6 +41,11 @@ def closure(name):
         ("datasets", {"datasets", "config", "files"}),
         ("overlap", {"overlap", "datasets", "config", "files"}),
         ("benchmarks", {"benchmarks", "datasets", "math_answers", "config", "files"}),
+        (
+            "math_data",
+            {"math_data", "benchmarks", "datasets", "overlap", "rewards", "math_reward"}
+            | {"math_answers", "math_worker", "config", "files", *ROLLOUT},
+        ),
         ("checkpoint", {"checkpoint", "config"}),
         ("locks", {"locks", "config"}),
         ("files", {"files"}),

@@ -10,8 +10,9 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from snakemake.exceptions import WorkflowError
 
+from sspo.benchmarks import source_files
 from sspo.config import ConfigError
-from sspo.experiment import CONTROL, expand_config
+from sspo.experiment import CONTROL, expand_config, split_names
 from sspo.locks import PipelineLock
 from sspo.provenance import import_closure
 from sspo.schema import check_config
@@ -23,6 +24,10 @@ CONFIG_NAME = str(
 try:
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml", CONFIG_NAME)
     CONFIGS = expand_config(config, CONFIG_NAME)
+    DATA_FILES = []
+    if "math_data" in config:
+        names = [*config["math_data"]["train"], *config["math_data"]["benchmarks"]]
+        DATA_FILES = source_files(config["math_data"]["source"], names)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -51,7 +56,7 @@ EVALUATED = ["base", *(f"runs/{run}" for run in RUNS)]
 ONE_RUN_PER_METHOD = [
     f"{method}-s{config['experiment']['seeds'][0]}" for method in config["experiment"]["methods"]
 ]
-SPLITS = list(config["task"]["splits"])
+SPLITS = split_names(config)
 ENVIRONMENT = str(ROOT / "environment.yml")
 
 # Figure -> (folder of the methods' looks, tables it is drawn from, what it shows).
