@@ -39,6 +39,13 @@ def closure(name):
         ("learning", {"learning", "statistics"}),
         ("rollout/engine", {"rollout/engine", "rollout/__init__"}),
         ("datasets", {"datasets", "config", "files"}),
+        ("overlap", {"overlap", "datasets", "config", "files"}),
+        ("benchmarks", {"benchmarks", "datasets", "math_answers", "config", "files"}),
+        (
+            "math_data",
+            {"math_data", "benchmarks", "datasets", "overlap", "rewards", "math_reward"}
+            | {"math_answers", "math_worker", "config", "files", *ROLLOUT},
+        ),
         ("checkpoint", {"checkpoint", "config"}),
         ("locks", {"locks", "config"}),
         ("files", {"files"}),

@@ -542,6 +542,7 @@ def test_every_object_of_the_schema_refuses_unknown_keys():
         ("evaluation", "EvaluationConfig"),
         ("compute", "ComputeConfig"),
         ("exact_study", "ExactStudyConfig"),
+        ("math_data", "MathDataConfig"),
     ],
 )
 def test_schema_and_dataclasses_agree_on_keys_and_all_are_required(section, kind):

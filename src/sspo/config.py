@@ -16,6 +16,8 @@ from sspo.typed import from_json as from_json
 from sspo.typed import load_json as load_json
 from sspo.typed import to_dict as to_dict
 
+PROBLEM = "{problem}"  # where a prompt holds the problem
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -288,6 +290,35 @@ class TuningConfig:
     accuracy: str
     validations: int
     trials: dict[str, tuple[Trial, ...]]
+
+
+@dataclass(frozen=True)
+class MathDataConfig:
+    """Real data sets instead of the procedural task; keys of ``sspo.benchmarks.DATA_SETS``.
+
+    Attributes:
+        source: "hub", or a folder with a file per data set.
+        revisions: hub id -> commit that the data sets are read at (hub only).
+        train: data sets whose problems are trained on.
+        benchmarks: data sets to evaluate on; none of their problems stays in training.
+        validation: training problems held out for validation.
+        seed: which ones.
+        prompt: what the model reads, with ``PROBLEM`` for the problem.
+    """
+
+    source: str
+    revisions: JsonDict
+    train: tuple[str, ...]
+    benchmarks: tuple[str, ...]
+    validation: int
+    seed: int
+    prompt: str
+
+    def __post_init__(self) -> None:
+        if self.prompt.count(PROBLEM) != 1:
+            raise ConfigError(
+                f"math_data.prompt = {self.prompt!r}: must hold {PROBLEM} exactly once"
+            )
 
 
 @dataclass(frozen=True)

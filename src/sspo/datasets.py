@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ from sspo.config import ConfigError
 from sspo.files import write_bytes
 
 Record = dict[str, object]
+
+_TYPESETTING = re.compile(r"\\(?:left|right|displaystyle)(?![a-z])|\\[,;:!]|(?<!\\)\$")
 
 
 def read_jsonl(path: str | Path) -> list[Record]:
@@ -76,12 +80,15 @@ def write_jsonl(path: str | Path, records: Iterable[Record]) -> None:
 
 
 def overlap(first: Sequence[Record], second: Sequence[Record]) -> list[str]:
-    """Prompts that occur in both, compared without case and white space."""
+    """Prompts that occur in both, as ``normalized`` writes them."""
+    prompts = [{normalized(str(r["prompt"])) for r in records} for records in (first, second)]
+    return sorted(prompts[0] & prompts[1])
 
-    def normalized(records: Sequence[Record]) -> set[str]:
-        return {"".join(str(r["prompt"]).split()).casefold() for r in records}
 
-    return sorted(normalized(first) & normalized(second))
+def normalized(text: str) -> str:
+    """A text without what does not change a problem: case, white space, typesetting of formulas."""
+    text = _TYPESETTING.sub("", unicodedata.normalize("NFC", text).casefold())
+    return "".join(text.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac").split())
 
 
 def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:

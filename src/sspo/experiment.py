@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sspo.benchmarks import DATA_SETS, HUB
 from sspo.config import (
     ConfigError,
     EvaluationConfig,
     ExactStudyConfig,
     JsonDict,
+    MathDataConfig,
     ModelConfig,
     PretrainConfig,
     TuningConfig,
@@ -91,7 +93,16 @@ def _looks(config: JsonDict, methods: Iterable[str]) -> JsonDict:
     return {n: {"label": entry["label"], "color": entry["color"]} for n, entry in entries.items()}
 
 
+def split_names(config: Mapping[str, object]) -> list[str]:
+    """The splits that ``prepare_data`` makes."""
+    if "math_data" in config:
+        return ["train", "validation", *config["math_data"]["benchmarks"]]
+    return list(config["task"]["splits"])
+
+
 def _data_config(config: JsonDict) -> JsonDict:
+    if "math_data" in config:
+        return _math_data_config(config)
     task = config["task"]
     if task["name"] not in TASKS:
         raise ConfigError(
@@ -104,6 +115,35 @@ def _data_config(config: JsonDict) -> JsonDict:
                 f"max_operations = {split['max_operations']}; swap or raise it"
             )
     return task
+
+
+def _math_data_config(config: JsonDict) -> JsonDict:
+    data = from_dict(MathDataConfig, config["math_data"], "math_data.")
+    for key, names in (("train", data.train), ("benchmarks", data.benchmarks)):
+        for name in names:
+            _check_data_set(f"math_data.{key}", name, data)
+    if config["reward"]["name"] != "math":
+        raise ConfigError(
+            f"reward.name = {config['reward']['name']!r} cannot read LaTeX answers; math_data needs "
+            "reward.name = 'math'"
+        )
+    if config["experiment"]["control"]:
+        raise ConfigError(
+            "experiment.control = True: real data sets have no worked solutions to train the "
+            "control on; set it to false"
+        )
+    return {"math_data": config["math_data"], "reward": config["reward"]}
+
+
+def _check_data_set(key: str, name: str, data: MathDataConfig) -> None:
+    if name not in DATA_SETS:
+        raise ConfigError(f"{key}: unknown data set {name!r}; choose from {', '.join(DATA_SETS)}")
+    hub = DATA_SETS[name].hub
+    if data.source == HUB and hub not in data.revisions:
+        raise ConfigError(
+            f"math_data.revisions: no commit for {hub} ({name}); add the one that its page on the "
+            "hub shows under 'Files and versions'"
+        )
 
 
 def _base_config(config: JsonDict) -> JsonDict:
@@ -136,8 +176,9 @@ def _evaluation_config(config: JsonDict) -> JsonDict:
             f"{parsed.samples}; raise samples or drop the larger k"
         )
     for split in parsed.splits:
-        if split not in config["task"]["splits"]:
-            raise ConfigError(f"evaluation.splits: no split {split!r} in task.splits; add it there")
+        if split not in split_names(config):
+            where = "math_data.benchmarks" if "math_data" in config else "task.splits"
+            raise ConfigError(f"evaluation.splits: no split {split!r} in {where}; add it there")
     return {
         "evaluation": evaluation,
         "sampling": sampling(config),
@@ -171,7 +212,9 @@ def _exact_study_config(config: JsonDict) -> JsonDict | None:
 
 
 def _check_lengths(config: JsonDict) -> None:
-    """Prompt and response must fit into the model's context."""
+    """Prompt and response must fit into the model's context; real prompts are measured at run time."""
+    if "math_data" in config:
+        return
     longest = max(split["max_operations"] for split in config["task"]["splits"].values())
     prompt = TASKS[config["task"]["name"]].prompt_tokens(longest)
     context, key = config["model"]["context"], "rollout.max_response_tokens"
@@ -192,9 +235,11 @@ def _check_lengths(config: JsonDict) -> None:
 
 
 def _check_validation(config: JsonDict) -> None:
-    wanted, size = config["validation"]["problems"], config["task"]["splits"]["validation"]["size"]
+    key, size = "task.splits.validation.size", config["task"]["splits"]["validation"]["size"]
+    if "math_data" in config:
+        key, size = "math_data.validation", config["math_data"]["validation"]
+    wanted = config["validation"]["problems"]
     if wanted > size:
         raise ConfigError(
-            f"validation.problems = {wanted} exceeds task.splits.validation.size = {size}; lower it "
-            "or enlarge the split"
+            f"validation.problems = {wanted} exceeds {key} = {size}; lower it or enlarge the split"
         )

@@ -76,13 +76,18 @@ def check_golds(
         ConfigError: a gold answer that is not correct for itself; names file, row and reason.
     """
     for row, problem in enumerate(problems, start=1):
-        found = reward(str(problem["answer"]), state_answer(str(problem["answer"])))
-        if found.reason != "correct":
+        reason = judge_gold(str(problem["answer"]), reward)
+        if reason != "correct":
             raise ConfigError(
                 f"{path}:{row}: answer {str(problem['answer'])[:80]!r} of problem "
-                f"{problem['id']!r} does not verify against itself ({found.reason}); fix or drop "
+                f"{problem['id']!r} does not verify against itself ({reason}); fix or drop "
                 "the row, or choose another reward.name"
             )
+
+
+def judge_gold(answer: str, reward: RewardFunction) -> Reason:
+    """What the reward says of a response that states the gold answer itself: "correct", or why not."""
+    return reward(answer, state_answer(answer)).reason
 
 
 def state_answer(answer: str) -> Completion:

@@ -10,8 +10,9 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from snakemake.exceptions import WorkflowError
 
+from sspo.benchmarks import source_files
 from sspo.config import ConfigError
-from sspo.experiment import expand_config
+from sspo.experiment import expand_config, split_names
 from sspo.locks import PipelineLock, refuse_orphan
 from sspo.places import BASE, CONTROL, MAIN, TUNING, base_place
 from sspo.provenance import import_closure
@@ -24,6 +25,10 @@ CONFIG_NAME = str(
 try:
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml", CONFIG_NAME)
     CONFIGS = expand_config(config, CONFIG_NAME)
+    DATA_FILES = []
+    if "math_data" in config:
+        names = [*config["math_data"]["train"], *config["math_data"]["benchmarks"]]
+        DATA_FILES = source_files(config["math_data"]["source"], names)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -65,7 +70,7 @@ ONE_RUN_PER_METHOD = [
     next(name for name in RL_RUNS if (RUNS[name]["method"], RUNS[name]["regime"]) == (method, MAIN))
     for method in config["experiment"]["methods"]
 ]
-SPLITS = list(config["task"]["splits"])
+SPLITS = split_names(config)
 ENVIRONMENT = str(ROOT / "environment.yml")
 # For a cluster; absent on CPU, as some executors take a mention of zero GPUs for a GPU job.
 GPUS = {"gpu": 1} if config["compute"]["device"].startswith("cuda") else {}

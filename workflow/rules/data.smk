@@ -23,9 +23,10 @@ rule write_config:
 
 
 rule prepare_data:
-    """Problems with worked solutions and exact answers, in disjoint splits."""
+    """Problems with exact answers in disjoint splits: of the procedural task, or of real data sets."""
     input:
         code("prepare_data"),
+        DATA_FILES,
         config=f"{RESULTS}/{{data}}/config.json",
     output:
         [f"{RESULTS}/{{data}}/{split}.jsonl" for split in SPLITS],

@@ -1,18 +1,53 @@
 """Make the problems of every split, check that no split leaks into another, write JSONL."""
 
+from dataclasses import asdict
 from itertools import combinations
 
+from sspo.benchmarks import source_files
 from sspo.cli import parse_paths, run
-from sspo.config import ConfigError, from_dict, load_json
-from sspo.datasets import overlap, write_jsonl
+from sspo.config import (
+    ConfigError,
+    JsonDict,
+    MathDataConfig,
+    RewardConfig,
+    from_dict,
+    load_json,
+)
+from sspo.datasets import Record, overlap, write_jsonl
 from sspo.files import write_json
+from sspo.math_data import make_math_splits
 from sspo.provenance import write_record
+from sspo.rewards import make_reward
 from sspo.tasks import SplitSpec, TraceStyle, make_splits
 
 
 def main() -> None:
     paths = parse_paths(__doc__, config="data config", output="folder for the splits")
     config = load_json(paths.config)
+    if "math_data" in config:
+        math_data = from_dict(MathDataConfig, config["math_data"], "math_data.")
+        inputs = source_files(math_data.source, [*math_data.train, *math_data.benchmarks])
+        splits, summary = real_data(math_data, from_dict(RewardConfig, config["reward"]))
+        seed = math_data.seed
+    else:
+        inputs, seed = [], config["seed"]
+        splits, summary = procedural(config)
+    for name, records in splits.items():
+        write_jsonl(paths.output / f"{name}.jsonl", records)
+    problems = {name: len(records) for name, records in splits.items()}
+    write_json(paths.output / "summary.json", {"problems": problems, **summary})
+    names = [*(f"{name}.jsonl" for name in splits), "summary.json"]
+    write_record(
+        paths.output / "provenance.json",
+        __file__,
+        inputs=[paths.config, *inputs],
+        outputs=[paths.output / name for name in names],
+        seeds=[seed],
+    )
+
+
+def procedural(config: JsonDict) -> tuple[dict[str, list[Record]], JsonDict]:
+    """The splits of a task of ``sspo.tasks``."""
     specs = {n: from_dict(SplitSpec, s, f"splits.{n}.") for n, s in config["splits"].items()}
     style = from_dict(TraceStyle, config["style"], "style.")
     splits = make_splits(config["name"], specs, style, config["seed"])
@@ -22,23 +57,16 @@ def main() -> None:
             raise ConfigError(
                 f"{len(shared)} problems of split {first} occur in {second}, e.g. {shared[0]}"
             )
-    for name, records in splits.items():
-        write_jsonl(paths.output / f"{name}.jsonl", records)
     correct = [r["solution"].endswith(f"#{r['answer']}") for r in splits["warmup"]]
-    summary = {
-        "problems": {name: len(records) for name, records in splits.items()},
-        "overlap": 0,
-        "warmup_solutions_correct": sum(correct) / len(correct),
-    }
-    write_json(paths.output / "summary.json", summary)
-    names = [*(f"{name}.jsonl" for name in splits), "summary.json"]
-    write_record(
-        paths.output / "provenance.json",
-        __file__,
-        inputs=[paths.config],
-        outputs=[paths.output / name for name in names],
-        seeds=[config["seed"]],
-    )
+    return splits, {"overlap": 0, "warmup_solutions_correct": sum(correct) / len(correct)}
+
+
+def real_data(
+    config: MathDataConfig, reward: RewardConfig
+) -> tuple[dict[str, list[Record]], JsonDict]:
+    """The splits of real data sets, and what was dropped on the way."""
+    splits, report = make_math_splits(config, make_reward(reward))
+    return splits, asdict(report)
 
 
 if __name__ == "__main__":
