@@ -81,7 +81,7 @@ def test_improvement_interval_is_fixed_by_its_generator_and_one_run_each_is_allo
 
 
 def test_improvement_interval_resamples_two_thousand_times_unless_told():
-    x, y = [0.1, 0.5, 0.6, 0.2], [0.3, 0.4, 0.5]
+    x, y = np.random.default_rng(1).normal(size=(2, 25))
     told = improvement_interval(x, y, np.random.default_rng(5), resamples=2_000)
     assert improvement_interval(x, y, np.random.default_rng(5)) == told
 
