@@ -110,6 +110,13 @@ stop() {
     done
     kill -9 "$pid" 2> /dev/null || true
   done
+  # Without cgroups a job's processes can outlive it.
+  for folder in /proc/[0-9]*; do
+    if grep -qzxF "SLURM_CONF=$SLURM_CONF" "$folder/environ" 2> /dev/null &&
+      grep -qz '^SLURM_JOB_ID=' "$folder/environ" 2> /dev/null; then
+      kill -9 "${folder#/proc/}" 2> /dev/null || true
+    fi
+  done
 }
 
 case "$1" in
