@@ -133,12 +133,14 @@ def test_the_tuning_table_sets_the_choice_in_bold(frames):
     ("params", "text"),
     [
         ('{"clip": 0.4}', "clip 0.4"),
-        ('{"clip_low": 0.0003, "clip_high": 0.0004}', "clip low 0.0003, clip high 0.0004"),
-        ('{"tau_pos": 1.0, "tau_neg": 1.05}', "tau pos 1, tau neg 1.05"),
+        ('{"clip_low": 0.0003, "clip_high": 0.0004}', "clip 0.0003 / 0.0004"),
+        ('{"clip_low": 0.2, "clip_high": 0.2}', "clip 0.2"),
+        ('{"clip_high": 0.28}', "clip high 0.28"),
+        ('{"tau_pos": 1.0, "tau_neg": 1.05}', "tau 1 / 1.05"),
         ('{"gate": "sigmoid", "tau_pos": 3.0, "tau_neg": 3.0}', "tau 3"),
         ('{"gate": "g", "tau_pos": 2.2, "tau_neg": 2.2, "pessimistic": true}', "tau 2.2"),
         ('{"gate": "g", "tau_pos": 2.2, "tau_neg": 1.1, "pessimistic": true}',
-         "tau pos 2.2, tau neg 1.1"),
+         "tau 2.2 / 1.1"),
     ],
 )  # fmt: skip
 def test_parameters_are_written_short_and_without_loss(params, text):

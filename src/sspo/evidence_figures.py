@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, NullLocator
 from pandas import DataFrame
 
 from sspo.claims_plan import CLAIM_TEXT
@@ -123,13 +123,12 @@ def draw_tuning(frames: Frames, methods: Methods) -> Figure:
         style = {"markersize": 9, "fillstyle": "none", "color": "black"}
         panel.plot(best["learning_rate"], best["score"], "o", **style)
         panel.set(title=look.label, xscale="log")
-        panel.set_xticks(sorted(trials["learning_rate"].unique()))
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.tick_params(axis="x", labelrotation=30)
-        panel.legend(loc="lower center", fontsize=6, handlelength=1.8)
+        panel.xaxis.set_major_locator(FixedLocator(sorted(trials["learning_rate"].unique())))
+        panel.xaxis.set_major_formatter(lambda rate, _: f"{1e5 * rate:g}")
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.legend(loc="lower left", fontsize=7, handlelength=2.2)
         if i + columns >= len(shown):
-            panel.set_xlabel("learning rate")
+            panel.set_xlabel("learning rate / 1e-5")
             panel.tick_params(labelbottom=True)
     figure.supylabel("validation pass@1 over training")
     return figure
@@ -198,11 +197,15 @@ def draw_verdicts(frames: Frames, methods: Methods) -> Figure:
 
 
 def short_params(params: str) -> str:
-    """``{"clip": 0.4}`` -> ``clip 0.4``; equal temperatures once, the gate left to the method's name."""
-    values = json.loads(params)
-    values = {k: v for k, v in values.items() if k not in ("gate", "pessimistic")}
-    if "tau_pos" in values and values["tau_pos"] == values["tau_neg"]:
-        values = {"tau": values["tau_pos"]}
+    """``{"clip_low": 0.2, "clip_high": 0.27}`` -> ``clip 0.2 / 0.27``; a pair of equals once.
+
+    The gate is left to the method's name.
+    """
+    values = {k: v for k, v in json.loads(params).items() if k not in ("gate", "pessimistic")}
+    for name, first, second in (("clip", "clip_low", "clip_high"), ("tau", "tau_pos", "tau_neg")):
+        if first in values and second in values:
+            pair = dict.fromkeys((values.pop(first), values.pop(second)))
+            return f"{name} {' / '.join(f'{value:g}' for value in pair)}"
     return ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in values.items())
 
 

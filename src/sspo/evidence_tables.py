@@ -70,9 +70,7 @@ def draw_trials(frames: Frames, methods: Methods) -> Figure:
     """T3: every tuning trial, its validation accuracy, and what was chosen."""
     trials = frames["trials"]
     rates = sorted(trials["learning_rate"].unique())
-    table = [
-        Row(("", "parameters", *(f"rate{NO_BREAK}{r:g}" for r in rates)), bold=frozenset(range(9)))
-    ]
+    table = [Row(("", "parameters", *(f"{1e5 * r:g}" for r in rates)), bold=frozenset(range(9)))]
     for method, part in trials.groupby("method", sort=False):
         name = _label(method, methods)
         for i, (params, line) in enumerate(part.groupby("params", sort=False)):
@@ -82,10 +80,10 @@ def draw_trials(frames: Frames, methods: Methods) -> Figure:
             table.append(Row((name, short_params(params), *cells), bold, rule=i == 0))
             name = ""
     note = (
-        "Validation pass@1 in %, mean over training; one run per trial. Bold: chosen. "
-        "The first row of a method has its published or default parameters."
+        "Columns: learning rate / 1e-5. Validation pass@1 in %, mean over training; one run per trial. "
+        "Bold: chosen. The first row of a method has its published or default parameters."
     )
-    widths = [1.45, 1.65, *[(WIDTH - 3.1) / len(rates)] * len(rates)]
+    widths = [1.7, 1.4, *[(WIDTH - 3.1) / len(rates)] * len(rates)]
     return draw_table(table, widths, note, right_from=2)
 
 
