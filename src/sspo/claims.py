@@ -304,5 +304,5 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN: None for what a single run cannot tell."""
-    return float(value) if math.isfinite(value) else None
+    """JSON has no NaN: None for what a single run cannot tell. Zero has no sign."""
+    return float(value) + 0.0 if math.isfinite(value) else None
