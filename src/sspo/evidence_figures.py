@@ -84,20 +84,16 @@ def draw_weight_variance(frames: Frames, methods: Methods) -> Figure:
     metrics = frames["metrics"]
     shown = shown_looks(metrics, methods)
     metrics = metrics[(metrics["log_ratio_rms"] > 0.0) & (metrics["sequence_weight_var"] > 0.0)]
-    rows, columns = panel_grid(len(shown))
-    figure = Figure(figsize=(WIDTH, 1.5 * rows + 0.8), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for panel in grid.flat[len(shown) :]:
-        panel.set_axis_off()
-    for i, ((name, look), panel) in enumerate(zip(shown.items(), grid.flat, strict=False)):
-        panel.set(title=look.label, xscale="log", yscale="log")
-        style = {"markersize": 1.5, "linewidth": 0, "rasterized": True}
-        for part, color, gid in ((metrics, "0.85", None), (_of(metrics, name), look.color, name)):
+    figure, panels = _method_grid(shown, 1.5, "drift of the step (nats)")
+    style = {"markersize": 1.5, "linewidth": 0, "rasterized": True}
+    for name, panel in panels.items():
+        panel.set(xscale="log", yscale="log")
+        for part, color, gid in (
+            (metrics, "0.85", None),
+            (_of(metrics, name), shown[name].color, name),
+        ):
             x, y = part["log_ratio_rms"], part["sequence_weight_var"]
             panel.plot(x, y, ".", color=color, gid=gid, **style)
-        if i + columns >= len(shown):
-            panel.set_xlabel("drift of the step (nats)")
-            panel.tick_params(labelbottom=True)
     figure.supylabel("variance of sequence weights (1 = on-policy)")
     return figure
 
@@ -106,30 +102,24 @@ def draw_tuning(frames: Frames, methods: Methods) -> Figure:
     """F12: validation accuracy of every trial, and the one that was chosen."""
     trials = frames["trials"]
     shown = shown_looks(trials, methods)
-    rows, columns = panel_grid(len(shown))
-    figure = Figure(figsize=(WIDTH, 1.75 * rows + 0.5), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for panel in grid.flat[len(shown) :]:
-        panel.set_axis_off()
-    for i, ((name, look), panel) in enumerate(zip(shown.items(), grid.flat, strict=False)):
+    figure, panels = _method_grid(shown, 1.75, "learning rate / 1e-5")
+    for name, panel in panels.items():
         part = _of(trials, name)
-        for dashes, (params, line) in zip(
-            ("-", "--", ":", "-."), part.groupby("params", sort=False), strict=False
-        ):
-            line, label = line.sort_values("learning_rate"), short_params(params)
-            style = {"color": look.color, "linestyle": dashes, "marker": look.marker, "gid": name}
-            panel.plot(line["learning_rate"], line["score"], markersize=3, label=label, **style)
+        style = {"color": shown[name].color, "marker": shown[name].marker, "gid": name}
+        lines = part.sort_values("learning_rate").groupby("params", sort=False)
+        order = dict.fromkeys(part["params"])
+        for dashes, params in zip(("-", "--", ":", "-."), order, strict=False):
+            line, label = lines.get_group(params), short_params(params)
+            x, y = line["learning_rate"], line["score"]
+            panel.plot(x, y, linestyle=dashes, markersize=3, label=label, **style)
         best = part[part["chosen"]]
-        style = {"markersize": 9, "fillstyle": "none", "color": "black"}
-        panel.plot(best["learning_rate"], best["score"], "o", **style)
-        panel.set(title=look.label, xscale="log")
+        circle = {"markersize": 9, "fillstyle": "none", "color": "black"}
+        panel.plot(best["learning_rate"], best["score"], "o", **circle)
+        panel.set_xscale("log")
         panel.xaxis.set_major_locator(FixedLocator(sorted(trials["learning_rate"].unique())))
         panel.xaxis.set_major_formatter(lambda rate, _: f"{1e5 * rate:g}")
         panel.xaxis.set_minor_locator(NullLocator())
         panel.legend(loc="lower left", fontsize=7, handlelength=2.2)
-        if i + columns >= len(shown):
-            panel.set_xlabel("learning rate / 1e-5")
-            panel.tick_params(labelbottom=True)
     figure.supylabel("validation pass@1 over training")
     return figure
 
@@ -232,6 +222,24 @@ def _draw_regimes(
         limits = panel.get_ylim()
         panel.vlines(places, low, high, color=look.color, linewidth=0.7, alpha=0.6)
         panel.set_ylim(limits)
+
+
+def _method_grid(
+    shown: Mapping[str, Look], row_height: float, xlabel: str
+) -> tuple[Figure, dict[str, Axes]]:
+    """A panel per method on shared axes, titled with its label."""
+    rows, columns = panel_grid(len(shown))
+    figure = Figure(figsize=(WIDTH, row_height * rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for unused in grid.flat[len(shown) :]:
+        unused.set_axis_off()
+    panels = dict(zip(shown, grid.flat, strict=False))
+    for i, (name, panel) in enumerate(panels.items()):
+        panel.set_title(shown[name].label)
+        if i + columns >= len(shown):  # nothing below
+            panel.set_xlabel(xlabel)
+            panel.tick_params(labelbottom=True)
+    return figure, panels
 
 
 def _of(frame: DataFrame, method: str) -> DataFrame:
