@@ -49,6 +49,15 @@ def test_the_sweep_shows_means_by_age_and_by_drift_and_given_rates_hollow(frames
         assert list(hollow.get_ydata()) == pytest.approx([fast[outcome].mean()])
 
 
+def test_axes_of_the_sweep_hold_the_runs_of_every_method(frames):
+    runs = frames["runs"].copy()
+    runs.loc[runs["method"] == list(METHODS)[-1], list(OUTCOMES)] -= 5.0
+    for panel in FIGURES["f10_staleness"]({"runs": runs}, METHODS).axes:
+        low, high = panel.get_ylim()
+        for line in panel.lines:
+            assert low <= min(line.get_ydata()) <= max(line.get_ydata()) <= high
+
+
 def test_intervals_of_the_sweep_are_t_intervals_over_runs(frames):
     panel = FIGURES["f10_staleness"](frames, METHODS).axes[0]
     part = frames["runs"].query("base == 'base' and method == 'grpo' and regime == 'stale16'")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -58,16 +57,25 @@ def draw_staleness_sweep(frames: Frames, methods: Methods) -> Figure:
     figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
     panels = figure.subplots(len(OUTCOMES), 2, sharex="col", sharey="row")
     for line, (outcome, label) in zip(panels, OUTCOMES.items(), strict=True):
+        bars = []
         for i, (name, look) in enumerate(shown.items()):
             dodge = 2.0 ** (0.16 * (i - (len(shown) - 1) / 2.0))
             for part, hollow in ((_of(swept, name), False), (_of(fixed, name), True)):
-                _draw_regimes(line[0], part, look, outcome, dodge, hollow)
+                means = _draw_regimes(line[0], part, look, outcome, dodge, hollow)
+                bars += [(place, low, high, look.color) for place, _, low, high in means]
                 _draw_regimes(line[1], part, look, outcome, hollow=hollow)
-        line[0].set_ylabel(label)
+        limits = line[0].get_ylim()  # follow the data, not intervals over few runs
+        for place, low, high, color in bars:
+            line[0].vlines(place, low, high, color=color, linewidth=0.7, alpha=0.6)
+        line[0].set(ylabel=label, ylim=limits)
     panels[0, 0].set_xscale("log", base=2)
     panels[0, 0].set_xticks(sorted(runs["updates_per_rollout"].unique()))
     panels[0, 0].xaxis.set_major_formatter("{x:g}")
-    panels[0, 1].set_xscale("symlog", linthresh=0.01)
+    if (runs["drift"] > 0.0).all():
+        panels[0, 1].set_xscale("log")
+    else:  # one update per rollout has no drift at all
+        panels[0, 1].set_xscale("symlog", linthresh=0.01)
+        panels[0, 1].set_xlim(left=-0.002)
     panels[-1, 0].set_xlabel("updates per rollout")
     panels[-1, 1].set_xlabel("drift: root mean square\nlog-ratio (nats)")
     extra = []
@@ -202,26 +210,25 @@ def short_params(params: str) -> str:
 
 def _draw_regimes(
     panel: Axes, runs: DataFrame, look: Look, outcome: str, dodge: float = 0.0, hollow: bool = False
-) -> None:
-    """Runs, and a mean with its interval per regime; ``dodge`` 0 puts them at their drift."""
+) -> list[tuple[float, float, float, float]]:
+    """Runs, and a mean per regime; returns place, mean, low and high of each.
+
+    ``dodge`` multiplies the updates per rollout, on the x axis; 0 puts runs at their drift.
+    """
     runs = runs.dropna(subset=[outcome])
     face = "white" if hollow else look.color
     style = {"color": look.color, "markerfacecolor": face, "linestyle": ""}
     x = runs["updates_per_rollout"] * dodge if dodge else runs["drift"]
     panel.plot(x, runs[outcome], look.marker, markersize=SMALL, alpha=ALPHA, **style)
-    means = [
+    means = sorted(
         (x[part.index].mean(), *mean_interval(part[outcome])) for _, part in runs.groupby("regime")
-    ]
-    if not means:
-        return
-    places, mean, low, high = np.array(sorted(means)).T
-    line = {} if hollow else {"linestyle": look.dashes, "linewidth": 1.0}
-    gid = runs["method"].iloc[0]
-    panel.plot(places, mean, marker=look.marker, markersize=4, gid=gid, **{**style, **line})
-    if dodge:
-        limits = panel.get_ylim()
-        panel.vlines(places, low, high, color=look.color, linewidth=0.7, alpha=0.6)
-        panel.set_ylim(limits)
+    )
+    if means:
+        line = {} if hollow else {"linestyle": look.dashes, "linewidth": 1.0}
+        places, heights = [row[0] for row in means], [row[1] for row in means]
+        gid = runs["method"].iloc[0]
+        panel.plot(places, heights, marker=look.marker, markersize=4, gid=gid, **{**style, **line})
+    return means
 
 
 def _method_grid(
