@@ -16,7 +16,7 @@ rule measure:
     conda:
         ENVIRONMENT
     params:
-        runs=f"{RESULTS}/runs",
+        runs=lambda wildcards, input: Path(input.configs[0]).parents[1],
     shell:
         "python workflow/scripts/measure.py --plan {input.plan} --metrics {input.metrics}"
         " --evaluations {input.evaluations} --runs {params.runs} --output {output.table} > {log} 2>&1"

@@ -148,6 +148,18 @@ def evaluated_splits(wildcards):
     return [data_file(f"{split}.jsonl")(wildcards) for split in config["evaluation"]["splits"]]
 
 
+def train_script(wildcards):
+    """The script of the trainer that a run asks for."""
+    return {"native": "train", "trl": "train_trl"}[CONFIGS[f"runs/{wildcards.run}"]["trainer"]]
+
+
+def launcher(wildcards):
+    """What starts that script: accelerate, where its file says in how many processes."""
+    file = config["backends"]["accelerate_config"]
+    by_accelerate = file and train_script(wildcards) == "train_trl"
+    return f"accelerate launch --config_file {file}" if by_accelerate else "python"
+
+
 def choices_of(wildcards):
     """What a tuned run's config waits for."""
     tuned = CONFIGS[wildcards.place].get("tuned", "nothing")

@@ -28,18 +28,6 @@ rule pretrain:
         " --validation {input.validation} --output {params.folder} > {log} 2>&1"
 
 
-def train_script(wildcards):
-    """The script of the trainer that a run asks for."""
-    return {"native": "train", "trl": "train_trl"}[CONFIGS[f"runs/{wildcards.run}"]["trainer"]]
-
-
-def launcher(wildcards):
-    """What starts that script: accelerate, where its file says in how many processes."""
-    file = config["backends"]["accelerate_config"]
-    by_accelerate = file and train_script(wildcards) == "train_trl"
-    return f"accelerate launch --config_file {file}" if by_accelerate else "python"
-
-
 rule train:
     """Reinforcement learning: one method, one seed."""
     input:

@@ -16,7 +16,7 @@ rule choose:
     conda:
         ENVIRONMENT
     params:
-        runs=f"{RESULTS}/runs",
+        runs=lambda wildcards, input: Path(input.metrics[0]).parents[1],
         folder=subpath(output.choices, parent=True),
     shell:
         "python workflow/scripts/choose.py --config {input.config} --runs {params.runs}"
