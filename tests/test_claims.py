@@ -455,7 +455,7 @@ def test_the_report_is_json_without_nan_and_the_same_every_time():
     text = json.dumps(first, allow_nan=False)
     assert text == json.dumps(second, allow_nan=False)
     assert json.loads(text)["overall"]["faster"]["verdict"] == "undecided"
-    assert set(first) == {"plan", "overall", "comparisons", "factorial", "text"}
+    assert set(first) == {"plan", "overall", "comparisons", "remedies", "factorial", "text"}
 
 
 def test_sentences_carry_the_numbers_and_the_verdict_and_follow_the_data():

@@ -240,10 +240,11 @@ def test_an_error_without_words_is_at_least_named():
 # Clocks
 
 
-def test_nothing_reads_the_wall_clock():
+def test_nothing_that_makes_a_result_reads_the_wall_clock():
     clocks = re.compile(r"time\.(time|time_ns|localtime|gmtime|strftime)\(|datetime|st_[acm]time")
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "workflow").rglob("*.py")]
     users = [
         str(f.relative_to(ROOT)) for f in files if clocks.search(f.read_text(encoding="utf-8"))
     ]
-    assert users == []
+    # `make status` tells a person how long ago a run on another node gave a sign; it writes nothing.
+    assert users == ["workflow/scripts/status.py"]

@@ -21,7 +21,7 @@ KILLS = 3  # per method
 def small_config():
     """The default experiment, every method, at sizes that train in seconds."""
     config = yaml.safe_load((ROOT / "workflow/config/default.yaml").read_text(encoding="utf-8"))
-    config["experiment"] = {"methods": list(config["methods"]), "seeds": [0], "control": True}
+    config["experiment"] |= {"methods": list(config["methods"]), "seeds": [0], "control": True}
     for name, split in config["task"]["splits"].items():
         split["size"] = 64 if name == "warmup" else 16
     config["model"] |= {"hidden_size": 16, "layers": 1, "heads": 1, "mlp_size": 16}
