@@ -352,3 +352,13 @@ def test_a_saved_tokenizer_is_the_same_to_auto_tokenizer(model, tokenizer, tmp_p
         assert loaded.decode(loaded(text)["input_ids"]) == text
         assert (loaded.pad_token_id, loaded.eos_token_id) == (0, 1)
         assert loaded("1?")["input_ids"] == tokenizer("1?")["input_ids"]
+
+
+def test_what_a_killed_process_left_while_saving_is_gone_after_the_next(tmp_path):
+    tokenizer = character_tokenizer("abc")
+    model = build_model(ModelConfig(16, 1, 1, 16, 32), len(tokenizer), seed=0)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / ".tmpAbC123").write_bytes(b"half of the weights")
+    save_model(model, tokenizer, tmp_path / "model")
+    assert not list((tmp_path / "model").glob(".tmp*"))
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size > 0

@@ -115,7 +115,12 @@ def load_tokenizer(folder: str | Path):
 
 
 def save_model(model: PreTrainedModel, tokenizer, folder: str | Path) -> None:
-    """Save weights (safetensors), config and tokenizer as an ordinary Hugging Face checkpoint."""
+    """Save weights (safetensors), config and tokenizer as an ordinary Hugging Face checkpoint.
+
+    Temporary files that a process killed while saving has left in the folder go first.
+    """
+    for leftover in Path(folder).glob(".tmp*"):
+        leftover.unlink()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
