@@ -29,7 +29,7 @@ from sspo.curves import (
 )
 from sspo.places import BASE, MAIN
 from sspo.statistics import mean_interval
-from sspo.tables import WIDTH
+from sspo.tables import WIDTH, method_label
 
 Frames = Mapping[str, DataFrame]
 
@@ -185,7 +185,9 @@ def draw_verdicts(frames: Frames, methods: Methods) -> Figure:
         panel.locator_params(axis="x", nbins=3)
         panel.xaxis.set_major_formatter("{x:g}")
     panels[0].set_yticks([-i for i in range(len(pairs))])
-    panels[0].set_yticklabels([f"{_name(a, methods)} vs {_name(b, methods)}" for a, b in pairs])
+    panels[0].set_yticklabels(
+        [f"{method_label(a, methods)} vs {method_label(b, methods)}" for a, b in pairs]
+    )
     panels[1].set_xlabel("paired difference, positive for the first method")
     handles = [
         Line2D([], [], color=color, marker="o", markersize=4, label=verdict)
@@ -251,7 +253,3 @@ def _method_grid(
 
 def _of(frame: DataFrame, method: str) -> DataFrame:
     return frame[frame["method"] == method]
-
-
-def _name(method: str, methods: Methods) -> str:
-    return methods.get(method, {}).get("label", method)

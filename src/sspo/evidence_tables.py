@@ -11,7 +11,7 @@ from pandas import DataFrame, Series
 from sspo.curves import Methods
 from sspo.evidence_figures import short_params
 from sspo.places import MAIN
-from sspo.tables import NO_BREAK, WIDTH, Row, draw_table
+from sspo.tables import NO_BREAK, WIDTH, Row, draw_table, method_label
 
 Frames = Mapping[str, DataFrame]
 NONE = "\N{EN DASH}"
@@ -46,7 +46,7 @@ def draw_factorial(frames: Frames, methods: Methods) -> Figure:
     table = [Row(("", "sequence-hard", "n", *contrasts), bold=frozenset(range(6)))]
     for variant, of_variant in rows.groupby("sspo", sort=False):
         table.append(
-            Row((f"sequence-soft: {_label(variant, methods)}",), frozenset({0}), rule=True)
+            Row((f"sequence-soft: {method_label(variant, methods)}",), frozenset({0}), rule=True)
         )
         for measure, name in MEASURES.items():
             part = of_variant[of_variant["measure"] == measure]
@@ -55,7 +55,7 @@ def draw_factorial(frames: Frames, methods: Methods) -> Figure:
                 cells = [
                     _effect(*row) for row in effects[["effect", "low", "high"]].to_numpy(float)
                 ]
-                hard = " + ".join(_label(m, methods) for m in filling.split("+"))
+                hard = " + ".join(method_label(m, methods) for m in filling.split("+"))
                 table.append(Row((name, hard, str(int(effects["n"].iloc[0])), *cells)))
                 name = ""
     note = (
@@ -72,7 +72,7 @@ def draw_trials(frames: Frames, methods: Methods) -> Figure:
     rates = sorted(trials["learning_rate"].unique())
     table = [Row(("", "parameters", *(f"{1e5 * r:g}" for r in rates)), bold=frozenset(range(9)))]
     for method, part in trials.groupby("method", sort=False):
-        name = _label(method, methods)
+        name = method_label(method, methods)
         for i, (params, line) in enumerate(part.groupby("params", sort=False)):
             scores = line.set_index("learning_rate").loc[rates]
             cells = [f"{100.0 * score:.1f}" for score in scores["score"]]
@@ -96,7 +96,7 @@ def draw_outcomes(frames: Frames, methods: Methods) -> Figure:
         for method in (m for m in methods if (part["method"] == m).any()):
             found = part[part["method"] == method]
             cells = [_mean(found[c], 1 if c.endswith("tokens") else 3) for c in OUTCOMES]
-            table.append(Row((_label(method, methods), str(len(found)), *cells)))
+            table.append(Row((method_label(method, methods), str(len(found)), *cells)))
     note = (
         "Means over n runs. Area under the validation curve; pass@1 on test and hard; drawdown of the "
         "validation curve; collapsed: share of runs; "
@@ -120,7 +120,3 @@ def _effect(effect: float, low: float, high: float) -> str:
 def _mean(values: Series, digits: int) -> str:
     known = values.dropna()
     return f"{known.mean():.{digits}f}" if len(known) else NONE
-
-
-def _label(name: str, methods: Methods) -> str:
-    return methods.get(name, {}).get("label", name)

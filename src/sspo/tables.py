@@ -105,7 +105,7 @@ def draw_settings(frames: Frames, methods: Methods) -> Figure:
     rows = [Row(("setting", "value", "source"), bold=frozenset({0, 1, 2}))]
     for name, part in sections:
         if name:
-            rows.append(Row((_label(name, methods),), bold=frozenset({0}), rule=True))
+            rows.append(Row((method_label(name, methods),), bold=frozenset({0}), rule=True))
         for i, cells in enumerate(part[["key", "value", "source"]].itertuples(index=False)):
             rows.append(Row(tuple(cells), rule=not name and i == 0))
     return draw_table(rows, widths)
@@ -161,7 +161,7 @@ def _split_rows(part: DataFrame, metrics: Sequence[str], methods: Methods) -> li
         seeds = measured.loc[measured["method"] == name, "run"].nunique()
         values = [_cell(table[metric].get(name)) for metric in metrics]
         bold = frozenset(i + 2 for i, metric in enumerate(metrics) if best[metric] == name)
-        rows.append(Row((_label(name, methods), str(seeds), *values), bold))
+        rows.append(Row((method_label(name, methods), str(seeds), *values), bold))
     return rows
 
 
@@ -181,7 +181,8 @@ def _cell(interval: Interval | None) -> str:
     return f"{mean} [{low}, {high}]".replace(" ", NO_BREAK)
 
 
-def _label(name: str, methods: Methods) -> str:
+def method_label(name: str, methods: Methods) -> str:
+    """A method's or control's name in figures and tables."""
     return methods.get(name, {}).get("label") or CONTROLS.get(name, name)
 
 
