@@ -526,6 +526,7 @@ def test_every_object_of_the_schema_refuses_unknown_keys():
         "bases[].task",
         "bases[].model",
         "bases[].pretrain",
+        "bases[].checkpoint",
         "tuning.params[][]",
         "methods[].params",
     ]

@@ -162,6 +162,13 @@ def test_micro_batches_hold_every_row_once_longest_first(size):
     assert 1 <= len(groups[-1]) <= size
 
 
+def test_a_token_budget_counts_padding_and_leaves_no_row_out():
+    lengths = [3, 9, 30, 4, 9, 2, 5]
+    groups = micro_batches(lengths, 4, tokens=20)
+    assert groups == [[2], [1, 4], [6, 3, 0, 5]]  # 30 alone; 2 x 9; 4 x 5
+    assert micro_batches(lengths, 4, tokens=0) == micro_batches(lengths, 4)
+
+
 def test_micro_batches_keep_the_order_of_equal_lengths():
     assert micro_batches([5, 9, 5, 9, 5], 2) == [[1, 3], [0, 2], [4]]
     assert micro_batches([], 4) == []

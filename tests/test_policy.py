@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from sspo import tasks
-from sspo.config import ConfigError, ModelConfig
-from sspo.policy import ScoreBatch, build_model, load_model, load_tokenizer, save_model, score
+from sspo.config import ComputeConfig, ConfigError, ModelConfig
+from sspo.policy import (
+    ScoreBatch,
+    build_model,
+    load_model,
+    load_policy,
+    load_tokenizer,
+    save_model,
+    score,
+)
 from sspo.tokenizer import EOS, PAD, UNK, character_tokenizer
 
 TOLERANCE = {"rtol": 0.0, "atol": 2e-5}  # nats, float32 against float64
@@ -99,6 +108,47 @@ def test_scores_of_a_half_precision_model_are_float32_and_near(model, rows):
     logprobs, entropy = score(copy.deepcopy(model).bfloat16(), batch)
     assert logprobs.dtype == entropy.dtype == torch.float32
     torch.testing.assert_close(logprobs, expected, rtol=0.0, atol=0.2)
+
+
+def test_scores_computed_in_bfloat16_are_near_and_leave_the_weights_in_float32(model, rows):
+    batch = ScoreBatch.collate(*rows, "cpu")
+    expected, _ = score(model, batch)
+    logprobs, entropy = score(model, batch, dtype="bfloat16")
+    assert logprobs.dtype == entropy.dtype == torch.float32
+    assert not torch.equal(logprobs, expected)
+    torch.testing.assert_close(logprobs, expected, rtol=0.0, atol=0.2)
+    logprobs.sum().backward()
+    assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_recomputed_activations_change_no_bit_of_values_and_gradients(
+    model, rows, weights, tmp_path, tokenizer, dtype
+):
+    save_model(model, tokenizer, tmp_path)
+    found = {}
+    for recompute in (False, True):
+        train = SimpleNamespace(gradient_checkpointing=recompute)
+        policy = load_policy(tmp_path, train, ComputeConfig("cpu", dtype, 1))
+        runs = []
+        layer = policy.base_model.layers[0].mlp
+        hook = layer.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
+        with hook:
+            found[recompute] = weighted_gradient(policy, *rows, weights, dtype=dtype)
+        assert (len(runs) > 1) == recompute
+    assert torch.equal(found[True], found[False])
+
+
+def test_recomputed_activations_switch_dropout_off(model, tokenizer, tmp_path):
+    model.config.attention_dropout = 0.5
+    save_model(model, tokenizer, tmp_path)
+    train, compute = (
+        SimpleNamespace(gradient_checkpointing=True),
+        ComputeConfig("cpu", "float32", 1),
+    )
+    policy = load_policy(tmp_path, train, compute)
+    assert policy.training
+    assert {layer.self_attn.attention_dropout for layer in policy.base_model.layers} == {0.0}
 
 
 def test_entropy_has_no_gradient(model, rows):

@@ -329,6 +329,42 @@ def test_make_engine_gives_a_torch_engine_on_the_live_policy(model, tokenizer):
     assert engine.shares_policy
 
 
+def test_an_engine_in_another_precision_samples_from_a_copy_that_follows_the_policy(
+    model, tokenizer, prompts
+):
+    engine = make_engine(
+        "torch", model, tokenizer, folder="", dtype="bfloat16", max_batch=99, seed=0
+    )
+    request = Sampling(20, 1.0, seeds_of(prompts))
+    assert model.dtype == torch.float32
+    assert engine.model.dtype == torch.bfloat16
+    perturb(model, seed=1)
+    engine.load_weights(model.state_dict())
+    expected = TorchEngine(copy.deepcopy(model).bfloat16(), tokenizer).generate(prompts, request)
+    assert engine.generate(prompts, request) == expected
+
+
+def test_a_stop_token_ends_a_response_and_stays_in_it(engine, model, tokenizer, prompts):
+    request = Sampling(40, 1.0, seeds_of(prompts))
+    stopping = TorchEngine(model, tokenizer, stop_tokens=["7"])
+    seven = tokenizer.get_vocab()["7"]
+    cut = 0
+    for free, stopped in zip(
+        engine.generate(prompts, request), stopping.generate(prompts, request), strict=True
+    ):
+        ids = free.token_ids
+        end = ids.index(seven) + 1 if seven in ids else len(ids)
+        cut += end < len(ids)
+        assert stopped.token_ids == ids[:end]
+        assert stopped.finish_reason == ("stop" if seven in ids else free.finish_reason)
+    assert cut > 3
+
+
+def test_an_unknown_stop_token_is_refused_by_name(model, tokenizer):
+    with pytest.raises(ConfigError, match=r"rollout\.stop_tokens: '<\|im_end\|>' is not a token"):
+        TorchEngine(model, tokenizer, stop_tokens=["<|im_end|>"])
+
+
 def test_an_unknown_engine_raises(model, tokenizer):
     with pytest.raises(ValueError, match="unknown rollout engine 'sglang'"):
         make_engine("sglang", model, tokenizer, folder="", dtype="float32", max_batch=8, seed=0)

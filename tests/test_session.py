@@ -46,7 +46,7 @@ def test_a_prompt_longer_than_the_context_names_file_and_problem(model, tokenize
 
 def test_validation_repeats_itself_and_uses_the_first_problems_only(model, tokenizer):
     engine = TorchEngine(model, tokenizer, shares_policy=True)
-    sampling = SamplingConfig(temperature=1.0, max_response_tokens=8, max_batch=64)
+    sampling = SamplingConfig(temperature=1.0, max_response_tokens=8, max_batch=64, stop_tokens=())
     make = [make_validation(p, engine, tokenizer, exact_reward, ValidationConfig(1, 2), sampling, 0)
             for p in (PROBLEMS, PROBLEMS[:1])]  # fmt: skip
     assert make[0]() == make[0]() == make[1]()
@@ -105,7 +105,9 @@ def supervised_config(steps):
         seed=0,
         supervised=supervised,
         updates_per_step=2,
-        sampling=SamplingConfig(temperature=1.0, max_response_tokens=8, max_batch=64),
+        sampling=SamplingConfig(
+            temperature=1.0, max_response_tokens=8, max_batch=64, stop_tokens=()
+        ),
         reward=RewardConfig("exact", 5.0, 1024, 1000),
         validation=ValidationConfig(2, 1),
         compute=ComputeConfig("cpu", "float32", 1),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from sspo.checkpoint import CheckpointStore
 from sspo.config import (
     AdvantageConfig,
     ComputeConfig,
+    ConfigError,
     ModelConfig,
     ObjectiveConfig,
     RewardConfig,
@@ -32,6 +34,7 @@ from sspo.update import (
     Actors,
     Scorer,
     accumulate_gradient,
+    engine_weights,
     split_rollout,
     update_policy,
 )
@@ -70,13 +73,16 @@ def run_config(objective="sspo", **changes):
         "max_grad_norm": 1.0,
         "kl_coefficient": 0.0,
         "micro_batch": 4,
+        "micro_batch_tokens": 0,
+        "gradient_checkpointing": False,
         "chunk_tokens": 4096,
         "eval_every": 2,
         "kl_every": 1,
         "checkpoint_every": 1,
         "keep_rollouts": 2,
     }
-    seed = changes.pop("seed", 0)
+    seed, dtype = changes.pop("seed", 0), changes.pop("dtype", "float32")
+    correction = changes.pop("correction", "none")
     return RunConfig(
         run=f"{objective}-s{seed}",
         method=objective,
@@ -94,11 +100,15 @@ def run_config(objective="sspo", **changes):
             temperature=1.0,
             max_response_tokens=12,
             max_batch=64,
+            stop_tokens=(),
+            vllm_memory=0.3,
+            correction=correction,
+            correction_cap=1.5,
         ),
         train=TrainConfig(**{**settings, **changes}),
         validation=ValidationConfig(4, 1),
         reward=RewardConfig("exact", 5.0, 1024, 1000),
-        compute=ComputeConfig("cpu", "float32", 1),
+        compute=ComputeConfig("cpu", dtype, 1),
     )
 
 
@@ -215,6 +225,92 @@ def test_gradient_does_not_depend_on_the_micro_batch_split(method):
         assert split_stats["coefficient_mean"] == pytest.approx(stats["coefficient_mean"], abs=1e-4)
 
 
+def test_gradient_does_not_depend_on_a_token_budget_of_micro_batches():
+    whole, loss, _ = gradient_of(run_config(micro_batch=8), make_actors())
+    split, split_loss, _ = gradient_of(
+        run_config(micro_batch=8, micro_batch_tokens=40), make_actors()
+    )
+    torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-6)
+    assert split_loss == pytest.approx(loss, abs=1e-6)
+
+
+def test_no_micro_batch_of_several_responses_exceeds_the_token_budget():
+    config = run_config(micro_batch=8, micro_batch_tokens=40)
+    rollout = collect_rollout(config, make_actors(), PROBLEMS[:4], step=1)
+    micros = [m for minibatch in split_rollout(config, rollout, "cpu") for m in minibatch]
+    assert sorted(row for m in micros for row in m.rows) == list(range(16))
+    assert all(m.batch.input_ids.numel() <= 40 for m in micros if len(m.rows) > 1)
+    assert max(len(m.rows) for m in micros) > 1
+
+
+def test_a_policy_computing_in_bfloat16_learns_from_updates_that_bfloat16_weights_would_lose(
+    tmp_path,
+):
+    config = run_config(dtype="bfloat16", learning_rate=1e-6, steps=1)
+    actors = make_actors()
+    before = weights(actors).clone()
+    after = weights(run_training(tmp_path, config, actors))
+    assert after.dtype == torch.float32
+    assert 0.0 < (after - before).abs().max() <= 2.1e-6
+    assert (before.bfloat16() == after.bfloat16()).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_first_update_in_bfloat16_has_log_ratio_exactly_zero(method):
+    _, _, stats = gradient_of(run_config(method, dtype="bfloat16"), make_actors())
+    assert stats["log_ratio_min"] == stats["log_ratio_max"] == 0.0
+
+
+def test_gradient_in_bfloat16_points_where_that_in_float32_does():
+    exact, *_ = gradient_of(run_config(), make_actors())
+    mixed, *_ = gradient_of(run_config(dtype="bfloat16"), make_actors())
+    assert torch.nn.functional.cosine_similarity(exact, mixed, dim=0) > 0.99
+    assert not torch.equal(exact, mixed)
+
+
+def engine_gap(actors, gap):
+    """Actors whose engine reports log-probabilities ``gap`` nats below those it sampled from."""
+    actors.engine.generate = lambda *request: [
+        dataclasses.replace(c, logprobs=[value - gap for value in c.logprobs])
+        for c in TorchEngine.generate(actors.engine, *request)
+    ]
+    return actors
+
+
+def test_the_token_correction_weighs_every_tokens_gradient_by_its_ratio_to_the_engine():
+    plain, *_ = gradient_of(run_config("grpo"), make_actors())
+    actors = engine_gap(make_actors(), math.log(1.2))
+    corrected, *_ = gradient_of(run_config("grpo", correction="token"), actors)
+    torch.testing.assert_close(corrected, 1.2 * plain, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_no_weight_of_the_correction_exceeds_its_cap(level):
+    plain, *_ = gradient_of(run_config("grpo"), make_actors())
+    actors = engine_gap(make_actors(), 9.0)
+    capped, *_ = gradient_of(run_config("grpo", correction=level), actors)
+    torch.testing.assert_close(capped, 1.5 * plain, rtol=1e-3, atol=1e-6)
+
+
+def test_the_sequence_correction_is_the_product_of_the_token_ratios():
+    config = run_config("grpo", correction="sequence", micro_batch=1, updates_per_rollout=1)
+    actors = engine_gap(make_actors(), -0.05)
+    rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
+    (minibatch,) = split_rollout(config, rollout, "cpu")
+    scorer = Scorer(config, actors.policy)
+    for micro in minibatch:
+        scorer.score(micro)
+        tokens = micro.batch.mask.sum().item()
+        assert engine_weights(config, micro).item() == pytest.approx(math.exp(-0.05 * tokens), 1e-3)
+
+
+def test_without_a_gap_the_correction_changes_nothing():
+    plain, *_ = gradient_of(run_config("sspo"), make_actors())
+    for level in ("token", "sequence"):
+        corrected, *_ = gradient_of(run_config("sspo", correction=level), make_actors())
+        torch.testing.assert_close(corrected, plain, rtol=1e-3, atol=1e-6)
+
+
 def textbook_update(config, actors, rollout, optimizer):
     """The plain loop: every old log-probability first, then whole padded minibatches, no row skipped."""
     settings = config.train
@@ -321,6 +417,17 @@ def test_kl_of_the_initial_policy_is_zero_and_grows_with_training(tmp_path):
     kl = [r["kl"] for r in read_metrics(tmp_path)[1:]]
     assert kl[0] == 0.0
     assert all(value > 0.0 for value in kl[1:])
+
+
+def test_a_run_without_kl_needs_no_initial_policy(tmp_path):
+    actors = dataclasses.replace(make_actors(), reference=None)
+    run_training(tmp_path, run_config(kl_every=0), actors)
+    assert all("kl" not in record for record in read_metrics(tmp_path))
+
+
+def test_a_kl_term_without_the_initial_policy_is_refused():
+    with pytest.raises(ConfigError, match=r"kl_coefficient = 0\.1 .*kl_every = 0"):
+        run_config(kl_coefficient=0.1, kl_every=0)
 
 
 def test_groups_of_equal_rewards_teach_nothing(tmp_path):
@@ -443,5 +550,5 @@ def test_metrics_count_tokens_lengths_and_failures(tmp_path):
     assert second["sampled_tokens"] == pytest.approx(
         first["sampled_tokens"] + 16 * second["response_tokens"]
     )
-    assert first["engine_logprob_gap"] < 1e-4
+    assert 0.0 <= first["engine_logprob_gap_mean"] <= first["engine_logprob_gap"] < 1e-4
     assert 0.0 < first["entropy"] < 3.1

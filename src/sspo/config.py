@@ -32,7 +32,14 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """Where and how to compute; ``threads`` is fixed so that results do not depend on the cores."""
+    """Where and how to compute.
+
+    Attributes:
+        device: "cpu", or a CUDA device.
+        dtype: what matrix products are computed in and responses are sampled with. Weights in training
+            are float32 in any case; a run's final weights are saved in ``dtype``.
+        threads: fixed, so that results do not depend on the cores.
+    """
 
     device: str
     dtype: Literal["float32", "bfloat16"]
@@ -93,11 +100,13 @@ class SamplingConfig:
         temperature: sampling temperature; scoring uses the same.
         max_response_tokens: cap on a response, its end token included.
         max_batch: responses sampled at once (torch engine).
+        stop_tokens: tokens that end a response beside the tokenizer's own end token.
     """
 
     temperature: float
     max_response_tokens: int
     max_batch: int
+    stop_tokens: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -125,11 +134,18 @@ class RolloutConfig(SamplingConfig):
         engine: "torch" (reference) or "vllm".
         prompts_per_step: prompts of one rollout.
         group_size: responses per prompt.
+        vllm_memory: share of the GPU's memory for vLLM's weights and cache; training needs the rest.
+        correction: what an engine that samples from other probabilities than the policy's is made up
+            for with, see ``sspo.update.engine_weights``.
+        correction_cap: largest weight of the correction.
     """
 
     engine: Literal["torch", "vllm"]
     prompts_per_step: int
     group_size: int
+    vllm_memory: float
+    correction: Literal["none", "token", "sequence"]
+    correction_cap: float
 
 
 @dataclass(frozen=True)
@@ -145,10 +161,13 @@ class TrainConfig:
         weight_decay: AdamW's.
         max_grad_norm: gradient norm clip.
         kl_coefficient: beta of the optional KL term to the initial policy; 0 leaves it out.
-        micro_batch: responses per forward pass; changes memory, not gradients.
+        micro_batch: most responses per forward pass; changes memory, not gradients.
+        micro_batch_tokens: most tokens per forward pass, prompts and padding included; 0: no limit.
+        gradient_checkpointing: compute activations again in the backward pass; changes memory alone.
         chunk_tokens: response tokens projected to the vocabulary at a time; bounds memory.
         eval_every: steps between validations.
-        kl_every: steps between measurements of the KL to the initial policy.
+        kl_every: steps between measurements of the KL to the initial policy; 0 measures none, and the
+            initial policy takes no memory.
         checkpoint_every: steps between saved states to resume from.
         keep_rollouts: responses per step kept in rollouts.jsonl.gz.
     """
@@ -162,6 +181,8 @@ class TrainConfig:
     max_grad_norm: float
     kl_coefficient: float
     micro_batch: int
+    micro_batch_tokens: int
+    gradient_checkpointing: bool
     chunk_tokens: int
     eval_every: int
     kl_every: int
@@ -183,6 +204,8 @@ class EvaluationConfig:
 
     Attributes:
         splits: splits to evaluate.
+        engine: "torch" (reference) or "vllm".
+        vllm_memory: share of the GPU's memory for vLLM.
         samples: sampled responses per problem, beside one greedy response.
         temperature: of the sampled responses.
         pass_at: the k of pass@k and maj@k, none above ``samples``.
@@ -190,6 +213,8 @@ class EvaluationConfig:
     """
 
     splits: tuple[str, ...]
+    engine: Literal["torch", "vllm"]
+    vllm_memory: float
     samples: int
     temperature: float
     pass_at: tuple[int, ...]
@@ -230,6 +255,11 @@ class RunConfig:
                 f"{self.method}: rollout.prompts_per_step = {prompts} is not divisible by "
                 f"train.updates_per_rollout = {updates}; change one so that updates get equal shares"
             )
+        if self.train.kl_coefficient > 0.0 and self.train.kl_every == 0:
+            raise ConfigError(
+                f"{self.method}: train.kl_coefficient = {self.train.kl_coefficient} needs the initial "
+                "policy that train.kl_every = 0 leaves out; set kl_every to 1 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -244,6 +274,19 @@ class PretrainConfig:
     reward: RewardConfig
     compute: ComputeConfig
     characters: str
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """A published model to start from, instead of one trained from scratch.
+
+    Attributes:
+        source: a repository of the Hugging Face hub, or a folder that ``save_pretrained`` wrote.
+        revision: commit of that repository; empty for a folder.
+    """
+
+    source: str
+    revision: str
 
 
 @dataclass(frozen=True)

@@ -107,11 +107,26 @@ def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
         pending = pending[size:]
 
 
-def micro_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
+def micro_batches(lengths: Sequence[int], size: int, tokens: int = 0) -> list[list[int]]:
     """Split rows into groups of similar length, longest first, to spend little on padding.
 
+    Args:
+        lengths: tokens of every row.
+        size: most rows of a group.
+        tokens: most tokens of a group, padding included; 0 sets no such limit. A row that is longer
+            has a group of its own.
+
     Returns:
-        Lists of row indices, each of at most ``size`` rows; together every row once.
+        Lists of row indices; together every row once.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    return [order[i : i + size] for i in range(0, len(order), size)]
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        last = groups[-1] if groups else []
+        full = len(last) == size or (
+            tokens and last and (len(last) + 1) * lengths[last[0]] > tokens
+        )
+        if not last or full:
+            groups.append([row])
+        else:
+            last.append(row)
+    return groups

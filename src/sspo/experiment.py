@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from sspo.benchmarks import DATA_SETS, HUB
 from sspo.config import (
+    CheckpointConfig,
     ConfigError,
     EvaluationConfig,
     ExactStudyConfig,
@@ -20,6 +21,7 @@ from sspo.config import (
     from_dict,
 )
 from sspo.places import BASE, base_place
+from sspo.pretrained import checkpoint_files
 from sspo.runs import (
     control_runs,
     method_entry,
@@ -77,6 +79,8 @@ def _base_configs(config: JsonDict) -> dict[str, JsonDict]:
     for name, changes in config.get("bases", {}).items():
         try:
             variant = merged(config, changes)
+            if "checkpoint" in variant and changes.keys() & {"model", "pretrain"}:
+                raise ConfigError("a checkpoint has a model of its own; remove model and pretrain")
             if "task" in changes:
                 found[f"{base_place(name)}/data"] = _data_config(variant)
             found[base_place(name)] = _base_config(variant)
@@ -147,6 +151,9 @@ def _check_data_set(key: str, name: str, data: MathDataConfig) -> None:
 
 
 def _base_config(config: JsonDict) -> JsonDict:
+    if "checkpoint" in config:
+        checkpoint_files(from_dict(CheckpointConfig, config["checkpoint"], "checkpoint."))
+        return {"checkpoint": config["checkpoint"]}
     base = {
         "seed": config["pretrain"]["seed"],
         "model": config["model"],
@@ -213,7 +220,7 @@ def _exact_study_config(config: JsonDict) -> JsonDict | None:
 
 def _check_lengths(config: JsonDict) -> None:
     """Prompt and response must fit into the model's context; real prompts are measured at run time."""
-    if "math_data" in config:
+    if "math_data" in config or "checkpoint" in config:
         return
     longest = max(split["max_operations"] for split in config["task"]["splits"].values())
     prompt = TASKS[config["task"]["name"]].prompt_tokens(longest)

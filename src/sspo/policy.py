@@ -3,6 +3,9 @@
 A batch of responses is scored in the layout (B, T): row i holds the tokens of response i from column
 0, whatever the length of its prompt. Scoring never holds a (B, T, V) tensor: hidden states of
 response tokens are projected to the vocabulary a chunk of tokens at a time.
+
+A policy in training keeps float32 weights whatever the precision it computes in: an update of 1e-6
+would be lost in bfloat16.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen3Config
 from transformers.models.qwen3 import Qwen3ForCausalLM
 
-from sspo.config import ConfigError, ModelConfig
+from sspo.config import ComputeConfig, ConfigError, ModelConfig, TrainConfig
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+AS_SAVED = "auto"  # instead of a key of DTYPES
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,18 @@ def build_model(config: ModelConfig, vocab_size: int, seed: int) -> PreTrainedMo
 def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """Load a causal LM saved with ``save_pretrained`` (safetensors only, no remote code).
 
+    Args:
+        folder: the checkpoint.
+        dtype: of the weights, a key of ``DTYPES`` or ``AS_SAVED``.
+        device: where they go.
+
     Raises:
         ConfigError: folder missing or files truncated; names the folder and what to do.
     """
     model, report = _load(
         AutoModelForCausalLM,
         folder,
-        dtype=DTYPES[dtype],
+        dtype=DTYPES.get(dtype, AS_SAVED),
         use_safetensors=True,
         output_loading_info=True,
     )
@@ -105,6 +114,18 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
     return model.to(device)
 
 
+def load_policy(folder: str | Path, train: TrainConfig, compute: ComputeConfig) -> PreTrainedModel:
+    """A model to be trained: float32 weights, and activations kept as ``train`` says.
+
+    Raises:
+        ConfigError: as ``load_model``.
+    """
+    model = load_model(folder, "float32", compute.device)
+    if train.gradient_checkpointing:
+        _checkpoint_activations(model)
+    return model
+
+
 def load_tokenizer(folder: str | Path):
     """Load the tokenizer that was saved beside a model.
 
@@ -115,13 +136,13 @@ def load_tokenizer(folder: str | Path):
 
 
 def save_model(model: PreTrainedModel, tokenizer, folder: str | Path) -> None:
-    """Save weights (safetensors), config and tokenizer as an ordinary Hugging Face checkpoint.
+    """Save weights (one safetensors file), config and tokenizer as an ordinary Hugging Face checkpoint.
 
     Temporary files that a process killed while saving has left in the folder go first.
     """
     for leftover in Path(folder).glob(".tmp*"):
         leftover.unlink()
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="1TB")
     tokenizer.save_pretrained(folder)
 
 
@@ -131,6 +152,7 @@ def score(
     *,
     temperature: float = 1.0,
     chunk_tokens: int = 4096,
+    dtype: str = "float32",
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of every response token, and the entropy of its distribution.
 
@@ -140,20 +162,23 @@ def score(
         temperature: the sampling temperature, so that scores match what was sampled.
         chunk_tokens: response tokens projected to the vocabulary at a time; bounds the memory of the
             logits at (chunk_tokens, V), in the backward pass too.
+        dtype: what matrix products are computed in, a key of ``DTYPES``; the weights stay as they are.
 
     Returns:
         logprobs (B, T) and entropy (B, T) in nats, float32, 0 on padding. Entropy has no gradient.
     """
-    hidden = model.base_model(batch.input_ids, use_cache=False).last_hidden_state  # (B, L, D)
     rows, columns = batch.mask.nonzero(as_tuple=True)
-    # The distribution of a token is computed at the position before it.
-    selected = hidden[rows, batch.starts[rows] + columns - 1]  # (N, D)
     targets = batch.response_ids[rows, columns]  # (N,)
-    head = model.get_output_embeddings().weight
-    pieces = [
-        _score_chunk(h, head, t, temperature, recompute=len(targets) > chunk_tokens)
-        for h, t in zip(selected.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
-    ]
+    mixed = dtype != "float32"
+    with torch.autocast(batch.mask.device.type, DTYPES[dtype] if mixed else None, enabled=mixed):
+        hidden = model.base_model(batch.input_ids, use_cache=False).last_hidden_state  # (B, L, D)
+        # The distribution of a token is computed at the position before it.
+        selected = hidden[rows, batch.starts[rows] + columns - 1]  # (N, D)
+        head = model.get_output_embeddings().weight
+        pieces = [
+            _score_chunk(h, head, t, temperature, recompute=len(targets) > chunk_tokens)
+            for h, t in zip(selected.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+        ]
     zeros = torch.zeros_like(batch.mask, dtype=torch.float32)
     logprobs = zeros.index_put((rows, columns), torch.cat([p[0] for p in pieces]))
     entropy = zeros.index_put((rows, columns), torch.cat([p[1] for p in pieces]))
@@ -178,6 +203,20 @@ def _logprob_entropy(
     with torch.no_grad():
         entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
     return chosen, entropy
+
+
+def _checkpoint_activations(model: PreTrainedModel) -> None:
+    """Keep no activations inside a layer: the backward pass computes them again (memory for time).
+
+    Transformers does so in training mode only, where dropout would be at work: it is switched off.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
 
 
 def _load(kind, folder: str | Path, **kwargs):

@@ -21,7 +21,7 @@ from sspo.failures import PoisonedUpdateError
 from sspo.files import write_json
 from sspo.losses import LOSSES
 from sspo.metrics import UpdateStats
-from sspo.policy import ScoreBatch, load_model, save_model
+from sspo.policy import ScoreBatch, load_policy, save_model
 from sspo.update import MicroBatch, Scorer, accumulate_gradient
 
 BATCH, FAILURE, MODEL = "batch.safetensors", "failure.json", "model"
@@ -92,7 +92,7 @@ def replay(folder: str | Path) -> Replay:
     folder = Path(folder)
     failure = load_json(folder / FAILURE)
     config = from_dict(RunConfig, failure["config"], f"{folder / FAILURE}: config.")
-    policy = load_model(folder / MODEL, config.compute.dtype, config.compute.device)
+    policy = load_policy(folder / MODEL, config.train, config.compute)
     try:
         minibatch = _unflatten(load_file(folder / BATCH, device=config.compute.device))
     except Exception as error:  # safetensors raises many types for damaged files

@@ -156,7 +156,7 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
     }
     trainer = entry.get("trainer", config["trainer"])
     if trainer == "trl":
-        _check_trl(config, method, sections["rollout"]["engine"])
+        _check_trl(config, method, sections)
     if sections["rollout"]["engine"] == "vllm" and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             f"methods.{method}: rollout.engine = 'vllm' but vLLM is not installed; run `make vllm` "
@@ -174,13 +174,19 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
     }
 
 
-def _check_trl(config: JsonDict, method: str, engine: str) -> None:
+def _check_trl(config: JsonDict, method: str, sections: JsonDict) -> None:
     """What the other trainer needs has to be there before anything runs."""
     if importlib.util.find_spec("trl") is None:
         raise ConfigError(
             f"methods.{method}: trainer = 'trl' but TRL is not installed; run `make trl` or choose "
             "trainer native"
         )
+    if sections["train"]["micro_batch_tokens"]:
+        raise ConfigError(
+            f"methods.{method}: trainer = 'trl' makes micro-batches of equal size; set "
+            "train.micro_batch_tokens to 0"
+        )
+    engine = sections["rollout"]["engine"]
     if engine != "torch":
         raise ConfigError(
             f"methods.{method}: trainer = 'trl' samples with rollout.engine = 'torch' only, not "

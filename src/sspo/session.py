@@ -22,8 +22,7 @@ from sspo.files import write_json
 from sspo.metrics import Metrics
 from sspo.policy import save_model
 from sspo.rewards import RewardFunction, check_golds, make_reward
-from sspo.rollout import RolloutEngine
-from sspo.rollout.torch_engine import TorchEngine
+from sspo.rollout import RolloutEngine, make_engine
 from sspo.supervised import encode_solutions, train_supervised
 
 
@@ -111,7 +110,16 @@ def run_supervised(
     check_golds(validation, reward, validation_file)
     limit = config.sampling.max_response_tokens
     check_lengths(validation, tokenizer, model, limit, validation_file)
-    engine = TorchEngine(model, tokenizer, max_batch=config.sampling.max_batch, shares_policy=True)
+    engine = make_engine(
+        "torch",
+        model,
+        tokenizer,
+        folder="",
+        dtype=config.compute.dtype,
+        max_batch=config.sampling.max_batch,
+        seed=config.seed,
+        stop_tokens=config.sampling.stop_tokens,
+    )
     validate = make_validation(
         validation, engine, tokenizer, reward, config.validation, config.sampling, config.seed
     )
@@ -128,7 +136,8 @@ def run_supervised(
         began = now
 
     examples = encode_solutions(records, tokenizer)
-    train_supervised(model, examples, config.supervised, config.seed, validate, report)
+    dtype = config.compute.dtype
+    train_supervised(model, examples, config.supervised, config.seed, validate, report, dtype)
     refuse_non_finite(model, run)
     save_model(model, tokenizer, output / "model")
     write_jsonl(output / "metrics.jsonl", metrics)

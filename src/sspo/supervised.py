@@ -29,6 +29,7 @@ def train_supervised(
     seed: int,
     validate: Callable[[], Metrics],
     report: Callable[[Metrics], None],
+    dtype: str = "float32",
 ) -> None:
     """Minimise the mean negative log-likelihood (nats per token) of the solutions, in place.
 
@@ -39,6 +40,7 @@ def train_supervised(
         seed: order of the examples.
         validate: measures held-out accuracy.
         report: receives one record per ``log_every`` updates and per validation.
+        dtype: what matrix products are computed in.
 
     Raises:
         NonFiniteError: names the step; no weight is changed by the update that failed.
@@ -47,7 +49,7 @@ def train_supervised(
     order = batches(len(examples), config.batch_size, seed)
     for step in range(1, config.steps + 1):
         chosen = [examples[i] for i in next(order)]
-        loss = _accumulate_gradient(model, chosen, config.micro_batch)
+        loss = _accumulate_gradient(model, chosen, config.micro_batch, dtype)
         rate = learning_rate_at(
             step - 1, config.learning_rate, config.warmup_steps, config.steps, config.schedule
         )
@@ -64,14 +66,18 @@ def train_supervised(
 
 
 def _accumulate_gradient(
-    model: PreTrainedModel, examples: Sequence[tuple[list[int], list[int]]], micro_batch: int
+    model: PreTrainedModel,
+    examples: Sequence[tuple[list[int], list[int]]],
+    micro_batch: int,
+    dtype: str,
 ) -> float:
     """Add the gradient of the mean loss per solution token; returns that loss in nats."""
     tokens = sum(len(solution) for _, solution in examples)
     total = 0.0
     for rows in micro_batches([len(p) + len(s) for p, s in examples], micro_batch):
         prompts, solutions = zip(*(examples[i] for i in rows), strict=True)
-        logprobs, _ = score(model, ScoreBatch.collate(prompts, solutions, model.device))
+        batch = ScoreBatch.collate(prompts, solutions, model.device)
+        logprobs, _ = score(model, batch, dtype=dtype)
         loss = -logprobs.sum() / tokens
         loss.backward()
         total += loss.item()

@@ -8,6 +8,7 @@ differentiated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -96,8 +97,9 @@ class Scorer:
         self.options = {
             "temperature": config.rollout.temperature,
             "chunk_tokens": config.train.chunk_tokens,
+            "dtype": config.compute.dtype,
         }
-        self.tokens = self.entropy = self.kl = self.gap = 0.0
+        self.tokens = self.entropy = self.kl = self.gap = self.largest_gap = 0.0
 
     def score(self, micro: MicroBatch) -> Tensor:
         """Log-probabilities (B, T) under the current policy, with gradient where one can matter.
@@ -121,18 +123,20 @@ class Scorer:
         mask = micro.batch.mask
         self.tokens += mask.sum().item()
         self.entropy += (entropy * mask).sum().item()
-        gap = ((micro.old_logprobs - micro.engine_logprobs) * mask).abs().max().item()
-        self.gap = max(self.gap, gap)
+        gaps = ((micro.old_logprobs - micro.engine_logprobs) * mask).abs()
+        self.gap += gaps.sum().item()
+        self.largest_gap = max(self.largest_gap, gaps.max().item())
         if self.reference is not None:
             micro.reference_logprobs, _ = score(self.reference, micro.batch, **self.options)
             divergence = k3_divergence(micro.old_logprobs, micro.reference_logprobs)
             self.kl += (divergence * mask).sum().item()
 
     def summary(self) -> Metrics:
-        """Entropy and KL (nats per token) of the policy at rollout time, engine gap (nats)."""
+        """Entropy, KL, mean engine gap (nats per token) and largest gap of the policy at rollout time."""
         record: Metrics = {
             "entropy": self.entropy / self.tokens,
-            "engine_logprob_gap": self.gap,
+            "engine_logprob_gap_mean": self.gap / self.tokens,
+            "engine_logprob_gap": self.largest_gap,
         }
         if self.reference is not None:
             record["kl"] = self.kl / self.tokens
@@ -190,7 +194,8 @@ def update_metrics(
 
 def kl_reference(config: RunConfig, actors: Actors, step: int) -> PreTrainedModel | None:
     """What the KL of this step is measured against; None where it is neither due nor trained on."""
-    due = config.train.kl_coefficient > 0.0 or step % config.train.kl_every == 0
+    every = config.train.kl_every
+    due = config.train.kl_coefficient > 0.0 or (every > 0 and step % every == 0)
     return actors.reference if due else None
 
 
@@ -215,7 +220,8 @@ def split_rollout(
         minibatch = []
         for differentiate in (True, False):
             rows = [i for i in range(first, first + size) if teaches[i] == differentiate]
-            for group in micro_batches([lengths[i] for i in rows], config.train.micro_batch):
+            limits = (config.train.micro_batch, config.train.micro_batch_tokens)
+            for group in micro_batches([lengths[i] for i in rows], *limits):
                 chosen = [rows[i] for i in group]
                 minibatch.append(micro_batch(rollout, chosen, differentiate, device))
         minibatches.append(minibatch)
@@ -293,11 +299,29 @@ def response_gradient(
         grad = torch.zeros_like(logprobs)
     coefficients = token_coefficients(grad * rows, micro.advantages, mask)
     stats.add(loss_stats, coefficients, micro.advantages, mask)
+    if config.rollout.correction != "none":
+        grad = grad * engine_weights(config, micro)
     if config.train.kl_coefficient > 0.0:
         penalty = config.train.kl_coefficient * _sequence_kl(logprobs, micro) / rows
         grad = grad + torch.autograd.grad(penalty, logprobs)[0]
         total += penalty.item()
     return total, grad
+
+
+def engine_weights(config: RunConfig, micro: MicroBatch) -> Tensor:
+    """Truncated importance weights of responses that the engine sampled from other probabilities.
+
+    min(pi_old / pi_engine, cap) of every token, or of the whole response, times the gradient. They are
+    constants, so for an objective that is a sum over tokens this is the weighted loss. [ours, after the
+    corrections of TRL and verl]
+
+    Returns:
+        (B, T), or (B, 1) for ``correction = "sequence"``.
+    """
+    gap = (micro.old_logprobs - micro.engine_logprobs) * micro.batch.mask
+    if config.rollout.correction == "sequence":
+        gap = gap.sum(dim=1, keepdim=True)
+    return gap.clamp(max=math.log(config.rollout.correction_cap)).exp()
 
 
 def _sequence_kl(logprobs: Tensor, micro: MicroBatch) -> Tensor:

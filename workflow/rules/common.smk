@@ -11,10 +11,11 @@ sys.path.insert(0, str(ROOT / "src"))
 from snakemake.exceptions import WorkflowError
 
 from sspo.benchmarks import source_files
-from sspo.config import ConfigError
+from sspo.config import CheckpointConfig, ConfigError, from_dict
 from sspo.experiment import expand_config, split_names
 from sspo.locks import PipelineLock, refuse_orphan
 from sspo.places import BASE, CONTROL, MAIN, TUNING, base_place
+from sspo.pretrained import checkpoint_files
 from sspo.provenance import import_closure
 from sspo.schema import check_config
 
@@ -57,6 +58,7 @@ onstart:
 RESULTS, FIGURES = config["results_dir"], config["figures_dir"]
 BASES = [base_place(name) for name in (BASE, *config.get("bases", {}))]
 # A base model without data of its own shares the main one's.
+IMPORTED = [base for base in BASES if "checkpoint" in CONFIGS[base]]
 DATA = {base: f"{base}/data" if f"{base}/data" in CONFIGS else "data" for base in BASES}
 RUNS = {
     place.removeprefix("runs/"): run for place, run in CONFIGS.items() if place.startswith("runs/")
@@ -141,6 +143,12 @@ def model_of_base(wildcards):
 def data_file(name):
     """The input function of a file of the data that a run, or a base model, belongs to."""
     return lambda wildcards: f"{RESULTS}/{DATA[base_of(next(iter(wildcards)))]}/{name}"
+
+
+def published_files(wildcards):
+    """The files of a base model that is imported from a folder."""
+    published = CONFIGS[wildcards.base]["checkpoint"]
+    return checkpoint_files(from_dict(CheckpointConfig, published))
 
 
 def evaluated_splits(wildcards):

@@ -14,7 +14,7 @@ rule pretrain:
     benchmark:
         f"{RESULTS}/benchmarks/pretrain/{{base}}.tsv"
     wildcard_constraints:
-        base=one_of(BASES),
+        base=one_of({*BASES} - {*IMPORTED}),
     conda:
         ENVIRONMENT
     threads: config["pretrain"]["threads"]
@@ -26,6 +26,32 @@ rule pretrain:
     shell:
         "python workflow/scripts/pretrain.py --config {input.config} --warmup {input.warmup}"
         " --validation {input.validation} --output {params.folder} > {log} 2>&1"
+
+
+rule import_base:
+    """A published model as the base model that runs start from."""
+    input:
+        code("import_base"),
+        published_files,
+        config=f"{RESULTS}/{{base}}/config.json",
+    output:
+        model=f"{RESULTS}/{{base}}/model/model.safetensors",
+        provenance=f"{RESULTS}/{{base}}/provenance.json",
+    log:
+        f"{RESULTS}/logs/import_base/{{base}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/import_base/{{base}}.tsv"
+    wildcard_constraints:
+        base=one_of(IMPORTED),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+    params:
+        folder=subpath(output.provenance, parent=True),
+    shell:
+        "python workflow/scripts/import_base.py --config {input.config} --output {params.folder}"
+        " > {log} 2>&1"
 
 
 rule train:

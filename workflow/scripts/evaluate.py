@@ -18,7 +18,7 @@ from sspo.files import write_bytes, write_json
 from sspo.policy import load_model, load_tokenizer
 from sspo.provenance import write_record
 from sspo.rewards import check_golds, make_reward
-from sspo.rollout.torch_engine import TorchEngine
+from sspo.rollout import make_engine
 from sspo.session import check_lengths
 
 
@@ -42,7 +42,17 @@ def main() -> None:
         check_golds(problems, reward, files[split])
     tokenizer = load_tokenizer(paths.model)
     model = load_model(paths.model, compute.dtype, compute.device)
-    engine = TorchEngine(model, tokenizer, max_batch=sampling.max_batch)
+    engine = make_engine(
+        settings.engine,
+        model,
+        tokenizer,
+        folder=str(paths.model),
+        dtype=compute.dtype,
+        max_batch=sampling.max_batch,
+        seed=settings.seed,
+        stop_tokens=sampling.stop_tokens,
+        vllm_memory=settings.vllm_memory,
+    )
     results, lines, inputs = {}, [], [paths.config, *paths.model.iterdir()]
     for split, problems in splits.items():
         check_lengths(problems, tokenizer, model, sampling.max_response_tokens, files[split])
@@ -71,6 +81,7 @@ def main() -> None:
         outputs=[summary, completions],
         seeds=[settings.seed],
     )
+    engine.close()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main() -> None:
     set_up_torch(config.compute)
     records, validation = read_problems(paths.warmup), read_problems(paths.validation)
     tokenizer = load_tokenizer(paths.base)
-    model = load_model(paths.base, config.compute.dtype, config.compute.device)
+    model = load_model(paths.base, "float32", config.compute.device)
     run_supervised(
         model,
         tokenizer,

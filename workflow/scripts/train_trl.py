@@ -2,17 +2,17 @@
 
 import shutil
 
-from sspo.backends.trl import SspoTrainer, process_place
+from sspo.backends.trl import SspoTrainer, local_device, process_place
 from sspo.checkpoint import refuse_non_finite
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import RunConfig, from_json
 from sspo.datasets import read_problems
 from sspo.locks import hold_folder
 from sspo.metrics import RunLog
-from sspo.policy import load_model, load_tokenizer, save_model
+from sspo.policy import DTYPES, load_model, load_tokenizer, save_model
 from sspo.provenance import write_record
 from sspo.rewards import check_golds, make_reward
-from sspo.rollout.torch_engine import TorchEngine
+from sspo.rollout import make_engine
 from sspo.session import Progress, check_lengths, make_validation
 from sspo.update import Actors
 
@@ -36,12 +36,21 @@ def main() -> None:
     check_golds(problems, reward, paths.problems)
     check_golds(validation, reward, paths.validation)
     tokenizer = load_tokenizer(paths.base)
-    policy, reference = (load_model(paths.base, config.compute.dtype) for _ in range(2))
+    policy = load_model(paths.base)
+    reference = load_model(paths.base) if config.train.kl_every > 0 else None
     limit = config.rollout.max_response_tokens
     check_lengths(problems, tokenizer, policy, limit, paths.problems)
     check_lengths(validation, tokenizer, policy, limit, paths.validation)
-    size = config.rollout.max_batch
-    engine = TorchEngine(policy, tokenizer, max_batch=size, shares_policy=True)
+    engine = make_engine(
+        "torch",
+        policy.to(local_device(config)),
+        tokenizer,
+        folder="",
+        dtype=config.compute.dtype,
+        max_batch=config.rollout.max_batch,
+        seed=config.seed,
+        stop_tokens=config.rollout.stop_tokens,
+    )
     validate = make_validation(
         validation, engine, tokenizer, reward, config.validation, config.rollout, config.seed
     )
@@ -52,7 +61,7 @@ def main() -> None:
     if rank != 0:
         return
     refuse_non_finite(policy, config.run)
-    save_model(policy, tokenizer, paths.output / "model")
+    save_model(policy.to(DTYPES[config.compute.dtype]), tokenizer, paths.output / "model")
     log.publish(paths.output)
     results = [paths.output / name for name in ("metrics.jsonl", "rollouts.jsonl.gz")]
     write_record(

@@ -56,6 +56,12 @@ def process_place() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_device(config: RunConfig) -> str:
+    """The device of this process: on one machine, processes take its GPUs in order."""
+    cuda = config.compute.device.startswith("cuda")
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else config.compute.device
+
+
 def micro_batch_size(config: RunConfig, processes: int) -> int:
     """The largest equal part, up to ``train.micro_batch``, of a process's share of an update.
 
@@ -111,7 +117,8 @@ def make_arguments(config: RunConfig, output: Path, processes: int) -> GRPOConfi
         optim="adamw_torch_fused",
         beta=0.0,  # the KL term, where there is one, comes with the native gradient
         disable_dropout=True,
-        bf16=False,  # compute.dtype is the model's own precision
+        bf16=config.compute.dtype == "bfloat16",
+        gradient_checkpointing=train.gradient_checkpointing,
         use_cpu=config.compute.device == "cpu",
         dataloader_pin_memory=False,
         seed=config.seed,

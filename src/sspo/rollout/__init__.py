@@ -1,34 +1,62 @@
 """Rollout engines behind one interface: ``TorchEngine`` (reference) and ``VllmEngine``."""
 
-from sspo.rollout.engine import Completion, RolloutEngine, Sampling, sample_seed
+import copy
+from collections.abc import Sequence
 
-__all__ = ["Completion", "RolloutEngine", "Sampling", "make_engine", "sample_seed"]
+import torch
+
+from sspo.rollout.engine import Completion, RolloutEngine, Sampling, end_tokens, sample_seed
+
+__all__ = ["Completion", "RolloutEngine", "Sampling", "end_tokens", "make_engine", "sample_seed"]
 
 
 def make_engine(
-    name: str, model, tokenizer, *, folder: str, dtype: str, max_batch: int, seed: int
+    name: str,
+    model,
+    tokenizer,
+    *,
+    folder: str,
+    dtype: str,
+    max_batch: int,
+    seed: int,
+    stop_tokens: Sequence[str] = (),
+    vllm_memory: float = 0.3,
 ) -> RolloutEngine:
     """The engine called ``name`` ("torch" or "vllm"), sampling from ``model``.
 
     Args:
         name: engine.
-        model: the live policy; the torch engine samples from it directly.
+        model: the live policy; the torch engine samples from it directly where it has ``dtype``.
         tokenizer: the model's tokenizer.
         folder: the checkpoint vLLM builds its own copy from.
-        dtype: of vLLM's copy, the policy's own.
+        dtype: of the weights that are sampled from, "float32" or "bfloat16".
         max_batch: responses sampled at once (torch engine).
         seed: engine seed (vLLM); samples carry their own.
+        stop_tokens: tokens that end a response beside the tokenizer's end token.
+        vllm_memory: share of the GPU's memory that vLLM takes.
 
     Raises:
         ValueError: unknown name.
-        ConfigError: vLLM asked for and not installed.
+        ConfigError: vLLM asked for and not installed, or an end token that the tokenizer does not know.
     """
     if name == "torch":
         from sspo.rollout.torch_engine import TorchEngine
 
-        return TorchEngine(model, tokenizer, max_batch=max_batch, shares_policy=True)
+        shares = str(model.dtype) == f"torch.{dtype}"
+        if not shares:
+            model = copy.deepcopy(model).to(getattr(torch, dtype))
+        return TorchEngine(
+            model, tokenizer, max_batch=max_batch, shares_policy=shares, stop_tokens=stop_tokens
+        )
     if name == "vllm":
         from sspo.rollout.vllm_engine import VllmEngine
 
-        return VllmEngine(folder, tokenizer, seed=seed, dtype=dtype)
+        return VllmEngine(
+            folder,
+            tokenizer,
+            seed=seed,
+            dtype=dtype,
+            gpu_memory_fraction=vllm_memory,
+            stop_tokens=stop_tokens,
+        )
     raise ValueError(f"unknown rollout engine {name!r}; choose torch or vllm")

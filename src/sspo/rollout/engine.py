@@ -9,6 +9,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sspo.config import ConfigError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -31,7 +33,7 @@ class Completion:
     """One sampled response.
 
     Attributes:
-        token_ids: response tokens, the end token included when it was reached.
+        token_ids: response tokens, the token that ended it included.
         text: decoded without special tokens.
         finish_reason: "stop" (end token) or "length" (truncated).
         logprobs: log-probability of each token under the sampling distribution, in nats.
@@ -69,6 +71,24 @@ def check_request(prompts: Sequence[list[int]], sampling: Sampling) -> None:
         raise ValueError("an empty prompt has no position to sample from")
     if sampling.max_tokens < 1:
         raise ValueError(f"max_tokens = {sampling.max_tokens} must be at least 1")
+
+
+def end_tokens(tokenizer, stop_tokens: Sequence[str] = ()) -> list[int]:
+    """Ids of the tokens that end a response: the tokenizer's own end token, then further ones.
+
+    Raises:
+        ConfigError: no end token, or a further one that the tokenizer does not know.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("the tokenizer has no end token; set eos_token in its configuration")
+    vocabulary = tokenizer.get_vocab()
+    for token in stop_tokens:
+        if token not in vocabulary:
+            raise ConfigError(
+                f"rollout.stop_tokens: {token!r} is not a token of this tokenizer; remove it or spell "
+                "it as the tokenizer does"
+            )
+    return list(dict.fromkeys([tokenizer.eos_token_id, *(vocabulary[t] for t in stop_tokens)]))
 
 
 def sample_seed(*parts: int | str) -> int:

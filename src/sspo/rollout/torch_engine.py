@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sspo.rollout.decoder import Decoder
-from sspo.rollout.engine import Completion, Sampling, check_request
+from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
 
 
 class TorchEngine:
@@ -24,17 +24,23 @@ class TorchEngine:
         *,
         max_batch: int = 1024,
         shares_policy: bool = False,
+        stop_tokens: Sequence[str] = (),
     ) -> None:
         """Args:
         model: the model to sample from.
         tokenizer: gives the end token and decodes.
         max_batch: prompts sampled at once; bounds memory.
         shares_policy: ``model`` is the policy in training itself, so there is nothing to load.
+        stop_tokens: tokens that end a response beside the tokenizer's end token.
+
+        Raises:
+            ConfigError: an end token that the tokenizer does not know.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.max_batch = max_batch
         self.shares_policy = shares_policy
+        self.ends = end_tokens(tokenizer, stop_tokens)
 
     def load_weights(self, state_dict: Mapping[str, Tensor]) -> None:
         """Copy the given weights into the engine's model, unless it is the policy itself."""
@@ -62,10 +68,10 @@ class TorchEngine:
     def _generate_batch(
         self, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int]
     ) -> list[Completion]:
-        eos = self.tokenizer.eos_token_id
         device = self.model.device
         size, horizon = len(prompts), sampling.max_tokens
-        tokens = torch.full((size, horizon), eos, device=device)
+        ends = torch.tensor(self.ends, device=device)
+        tokens = torch.full((size, horizon), self.ends[0], device=device)
         logprobs = torch.zeros(size, horizon, device=device)
         lengths = torch.full((size,), horizon, device=device)
         uniforms = _uniforms(seeds, horizon, device)
@@ -76,7 +82,7 @@ class TorchEngine:
             u = uniforms[rows, t] if sampling.temperature > 0.0 else None
             token, logprob = _choose(decoder.logits, sampling.temperature, u)
             tokens[rows, t], logprobs[rows, t] = token, logprob
-            running = token != eos
+            running = torch.isin(token, ends, invert=True)
             alive = int(running.sum())
             if alive < len(rows):
                 lengths[rows[~running]] = t + 1
@@ -96,9 +102,8 @@ class TorchEngine:
         ids = [row[:n] for row, n in zip(tokens.tolist(), counts, strict=True)]
         scores = [row[:n] for row, n in zip(logprobs.tolist(), counts, strict=True)]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        eos = self.tokenizer.eos_token_id
         return [
-            Completion(i, text, "stop" if i[-1] == eos else "length", s)
+            Completion(i, text, "stop" if i[-1] in self.ends else "length", s)
             for i, text, s in zip(ids, texts, scores, strict=True)
         ]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sspo.config import ConfigError, load_json
-from sspo.rollout.engine import Completion, Sampling, check_request
+from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
 
 LOWEST_TEMPERATURE = 0.01  # vLLM raises a lower one to this, with no more than a warning
 
@@ -29,6 +29,7 @@ class VllmEngine:
         seed: int = 0,
         dtype: str = "float32",
         gpu_memory_fraction: float = 0.3,
+        stop_tokens: Sequence[str] = (),
         cpu_cache_gib: float = 1.0,
     ) -> None:
         """Args:
@@ -37,12 +38,15 @@ class VllmEngine:
         seed: vLLM's own; samples carry theirs.
         dtype: of weights and cache; the policy's own keeps log-probabilities comparable.
         gpu_memory_fraction: share of the GPU for weights and cache; training needs the rest.
+        stop_tokens: tokens that end a response beside the tokenizer's end token.
         cpu_cache_gib: key-value cache without a GPU.
 
         Raises:
-            ConfigError: vLLM is not installed, or there is no checkpoint in ``folder``.
+            ConfigError: vLLM is not installed, there is no checkpoint in ``folder``, or an end token that
+                the tokenizer does not know.
         """
         self.tokenizer = tokenizer
+        self.ends = end_tokens(tokenizer, stop_tokens)
         self.context = int(load_json(Path(folder, "config.json"))["max_position_embeddings"])
         vllm = _import_vllm()
         from vllm.platforms import current_platform
@@ -135,9 +139,9 @@ class VllmEngine:
                 temperature=sampling.temperature,
                 seed=seed,
                 max_tokens=sampling.max_tokens,
-                # The tokenizer's end token, not one vLLM reads from the checkpoint.
+                # The tokens of the configuration, not one vLLM reads from the checkpoint.
                 ignore_eos=True,
-                stop_token_ids=[self.tokenizer.eos_token_id],
+                stop_token_ids=self.ends,
                 detokenize=False,
                 logprobs=0,  # of the sampled token alone
                 flat_logprobs=True,

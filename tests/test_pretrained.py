@@ -1,0 +1,191 @@
+"""A published model as a base: architectures, chat tokens, sharded files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from sspo.config import CheckpointConfig, ConfigError
+from sspo.policy import ScoreBatch, load_model, load_tokenizer, save_model, score
+from sspo.pretrained import checkpoint_files, checkpoint_folder, load_published
+from sspo.rollout import Sampling
+from sspo.rollout.torch_engine import TorchEngine
+
+REVISION = "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"
+END, TURN = "<|endoftext|>", "<|im_end|>"
+SPECIAL = [END, "<|im_start|>", TURN]
+CHARACTERS = sorted({*"abcdefghijklmnopqrstuvwxyzPlS0123456789 .,{}()+-*/=?^\\\n$"})
+
+
+def chat_tokenizer() -> PreTrainedTokenizerFast:
+    """Characters and the special tokens of Qwen's chat format, with its template."""
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL, "<unk>", *CHARACTERS])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    backend.add_special_tokens(SPECIAL)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=END, pad_token=END, unk_token="<unk>"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return tokenizer
+
+
+def published(architecture: str, tied: bool = False):
+    """A random model of an architecture that Qwen publishes, in bfloat16, with a larger vocabulary."""
+    settings = {
+        "vocab_size": 96,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": tied,
+        "pad_token_id": 0,
+        "eos_token_id": 0,
+        "bos_token_id": 0,
+    }
+    kinds = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
+    config, model = kinds[architecture]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = model(config(**settings))
+        for parameter in built.parameters():
+            torch.nn.init.normal_(parameter, std=0.15) if parameter.ndim > 1 else None
+    return built.bfloat16()
+
+
+def saved(folder, architecture="qwen2", **options) -> CheckpointConfig:
+    published(architecture).save_pretrained(folder, **options)
+    chat_tokenizer().save_pretrained(folder)
+    return CheckpointConfig(str(folder), "")
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_published_model_keeps_its_weights_and_precision_as_a_base(tmp_path, architecture, tied):
+    source = published(architecture, tied)
+    source.save_pretrained(tmp_path / "hub")
+    chat_tokenizer().save_pretrained(tmp_path / "hub")
+    model, tokenizer = load_published(CheckpointConfig(str(tmp_path / "hub"), ""))
+    save_model(model, tokenizer, tmp_path / "base")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    assert again.dtype == torch.bfloat16
+    for name, value in source.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    assert load_tokenizer(tmp_path / "base").chat_template == tokenizer.chat_template
+
+
+def test_a_sharded_checkpoint_becomes_one_file(tmp_path):
+    config = saved(tmp_path / "hub", max_shard_size="40KB")
+    shards = [f for f in checkpoint_files(config) if f.endswith(".safetensors")]
+    assert len(shards) > 2
+    save_model(*load_published(config), tmp_path / "base")
+    assert [f.name for f in (tmp_path / "base").glob("*.safetensors")] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+def test_what_is_sampled_from_a_published_model_is_what_is_scored(tmp_path, architecture):
+    saved(tmp_path, architecture)
+    model, tokenizer = load_model(tmp_path), load_tokenizer(tmp_path)
+    prompts = tokenizer([f"<|im_start|>user\n{i} + 2 = ?{TURN}\n" for i in range(6)])["input_ids"]
+    engine = TorchEngine(model, tokenizer, stop_tokens=[TURN])
+    completions = engine.generate(prompts, Sampling(24, 0.8, list(range(6))))
+    batch = ScoreBatch.collate(prompts, [c.token_ids for c in completions], "cpu")
+    with torch.no_grad():
+        logprobs, _ = score(model, batch, temperature=0.8)
+    for row, completion in zip(logprobs, completions, strict=True):
+        expected = torch.tensor(completion.logprobs)
+        torch.testing.assert_close(row[: len(expected)], expected, rtol=0, atol=1e-4)
+
+
+def test_the_chat_format_in_a_prompt_is_read_as_the_template_writes_it():
+    tokenizer = chat_tokenizer()
+    system, problem = "lease reason.", "1 + 1 = ?"
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": problem}]
+    template = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    prompt = (
+        f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{problem}<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert prompt == template
+    ids = tokenizer(prompt)["input_ids"]
+    assert ids.count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == 3
+    assert tokenizer.unk_token_id not in ids
+
+
+def test_a_folder_without_weights_is_refused_before_anything_runs(tmp_path):
+    for source in (tmp_path / "missing", tmp_path, "Qwen/Qwen2.5-Math-1.5B"):
+        with pytest.raises(
+            ConfigError, match=r"no folder with \.safetensors .*checkpoint\.revision"
+        ):
+            checkpoint_files(CheckpointConfig(str(source), ""))
+
+
+def test_a_repository_that_cannot_be_reached_says_how_to_bring_it_here(monkeypatch):
+    import huggingface_hub
+
+    def unreachable(source, revision, allow_patterns):
+        assert (source, revision) == ("Qwen/Qwen2.5-Math-1.5B", REVISION)
+        assert not any(fits.endswith((".bin", ".py", "*")) for fits in allow_patterns)
+        raise OSError("no network\nand a long story")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(ConfigError) as caught:
+        checkpoint_folder(CheckpointConfig("Qwen/Qwen2.5-Math-1.5B", REVISION))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "no network" in message
+    assert f"hf download Qwen/Qwen2.5-Math-1.5B --revision {REVISION}" in message
+
+
+def test_a_repository_is_read_at_its_revision(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    saved(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    config = CheckpointConfig("Qwen/Qwen2.5-Math-1.5B", REVISION)
+    assert checkpoint_files(config) == []
+    assert load_published(config)[0].num_parameters() == published("qwen2").num_parameters()
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+    config = saved(tmp_path)
+    tokenizer = chat_tokenizer()
+    tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="do not belong together"):
+        load_published(config)
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(tmp_path):
+    config = saved(tmp_path)
+    tokenizer = chat_tokenizer()
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="no end token"):
+        load_published(config)
+
+
+def test_a_model_with_sliding_windows_is_refused(tmp_path):
+    config = saved(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    settings["layer_types"] = ["sliding_attention", "full_attention"]
+    settings |= {"use_sliding_window": True, "sliding_window": 16}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="layers of kind sliding_attention"):
+        load_published(config)

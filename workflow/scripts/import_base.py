@@ -1,0 +1,26 @@
+"""Take a published model as a base: fetch it, check it, save it as every other base model."""
+
+from sspo.cli import parse_paths, run
+from sspo.config import CheckpointConfig, from_dict, load_json
+from sspo.locks import hold_folder
+from sspo.policy import save_model
+from sspo.pretrained import checkpoint_files, load_published
+from sspo.provenance import write_record
+
+
+def main() -> None:
+    paths = parse_paths(__doc__, config="base config", output="folder for model/")
+    hold_folder(paths.output)
+    config = from_dict(CheckpointConfig, load_json(paths.config)["checkpoint"], "checkpoint.")
+    model, tokenizer = load_published(config)
+    save_model(model, tokenizer, paths.output / "model")
+    write_record(
+        paths.output / "provenance.json",
+        __file__,
+        inputs=[paths.config, *checkpoint_files(config)],
+        outputs=(paths.output / "model").iterdir(),
+    )
+
+
+if __name__ == "__main__":
+    run(main)
