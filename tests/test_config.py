@@ -323,12 +323,17 @@ OVERLAYS = {path.name for path in (WORKFLOW / "config").glob("*.yaml")} - {
 }
 
 
+BELOW = {"paper_7b.yaml": ["paper.yaml"]}  # profiles that are used over another one
+
+
 @pytest.mark.parametrize("overlay", [None, *sorted(OVERLAYS)])
 def test_shipped_configurations_are_valid(overlay, monkeypatch):
-    pretend_installed(monkeypatch, "vllm", installed=True)
+    for package in ("vllm", "trl"):
+        pretend_installed(monkeypatch, package, installed=True)
+    monkeypatch.chdir(WORKFLOW.parent)
     config = read("default.yaml")
-    if overlay:
-        config = merge(config, read(overlay))
+    for name in [*BELOW.get(overlay, []), overlay] if overlay else []:
+        config = merge(config, read(name))
     check_config(config, SCHEMA, "mine.yaml")
     places = expand_config(config, "mine.yaml")
     names = config["experiment"]["methods"] + ["supervised"] * config["experiment"]["control"]

@@ -14,12 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from sspo import tasks
-from sspo.config import ComputeConfig, ConfigError, ModelConfig
+from sspo.config import ComputeConfig, ConfigError, LoraConfig, ModelConfig
 from sspo.policy import (
     ScoreBatch,
     build_model,
     load_model,
     load_policy,
+    load_reference,
     load_tokenizer,
     save_model,
     score,
@@ -79,6 +80,16 @@ def weights(rows):
     return [torch.randn(len(r), generator=generator) for r in rows[1]]
 
 
+def run_settings(gradient_checkpointing=False, dtype="float32", rank=0, kl_every=1):
+    """What loading a policy reads of a run's configuration."""
+    return SimpleNamespace(
+        seed=0,
+        train=SimpleNamespace(gradient_checkpointing=gradient_checkpointing, kl_every=kl_every),
+        lora=LoraConfig(rank, 8.0),
+        compute=ComputeConfig("cpu", dtype, 1),
+    )
+
+
 # Scores
 
 
@@ -128,8 +139,7 @@ def test_recomputed_activations_change_no_bit_of_values_and_gradients(
     save_model(model, tokenizer, tmp_path)
     found = {}
     for recompute in (False, True):
-        train = SimpleNamespace(gradient_checkpointing=recompute)
-        policy = load_policy(tmp_path, train, ComputeConfig("cpu", dtype, 1))
+        policy = load_policy(tmp_path, run_settings(recompute, dtype))
         runs = []
         layer = policy.base_model.layers[0].mlp
         hook = layer.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
@@ -142,13 +152,19 @@ def test_recomputed_activations_change_no_bit_of_values_and_gradients(
 def test_recomputed_activations_switch_dropout_off(model, tokenizer, tmp_path):
     model.config.attention_dropout = 0.5
     save_model(model, tokenizer, tmp_path)
-    train, compute = (
-        SimpleNamespace(gradient_checkpointing=True),
-        ComputeConfig("cpu", "float32", 1),
-    )
-    policy = load_policy(tmp_path, train, compute)
+    policy = load_policy(tmp_path, run_settings(gradient_checkpointing=True))
     assert policy.training
     assert {layer.self_attn.attention_dropout for layer in policy.base_model.layers} == {0.0}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_policy_is_float32_and_its_reference_the_same_model(model, tokenizer, tmp_path, dtype):
+    save_model(model, tokenizer, tmp_path)
+    settings = run_settings(dtype=dtype)
+    policy, reference = load_policy(tmp_path, settings), load_reference(tmp_path, settings)
+    assert policy.dtype == reference.dtype == torch.float32
+    assert reference is not policy
+    assert load_reference(tmp_path, run_settings(kl_every=0)) is None
 
 
 def test_entropy_has_no_gradient(model, rows):

@@ -19,7 +19,7 @@ from transformers import (
 from sspo.config import CheckpointConfig, ConfigError
 from sspo.policy import ScoreBatch, load_model, load_tokenizer, save_model, score
 from sspo.pretrained import checkpoint_files, checkpoint_folder, load_published
-from sspo.rollout import Sampling
+from sspo.rollout import Sampling, make_engine
 from sspo.rollout.torch_engine import TorchEngine
 
 REVISION = "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"
@@ -53,7 +53,7 @@ def published(architecture: str, tied: bool = False):
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "intermediate_size": 96,
-        "max_position_embeddings": 256,
+        "max_position_embeddings": 320,
         "tie_word_embeddings": tied,
         "pad_token_id": 0,
         "eos_token_id": 0,
@@ -69,8 +69,8 @@ def published(architecture: str, tied: bool = False):
     return built.bfloat16()
 
 
-def saved(folder, architecture="qwen2", **options) -> CheckpointConfig:
-    published(architecture).save_pretrained(folder, **options)
+def saved(folder, architecture="qwen2", max_shard_size="1GB") -> CheckpointConfig:
+    published(architecture).save_pretrained(folder, max_shard_size=max_shard_size)
     chat_tokenizer().save_pretrained(folder)
     return CheckpointConfig(str(folder), "")
 
@@ -111,6 +111,41 @@ def test_what_is_sampled_from_a_published_model_is_what_is_scored(tmp_path, arch
     for row, completion in zip(logprobs, completions, strict=True):
         expected = torch.tensor(completion.logprobs)
         torch.testing.assert_close(row[: len(expected)], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_vllm_follows_float32_weights_of_a_published_model_in_training(tmp_path, dtype, tolerance):
+    pytest.importorskip("vllm")
+    saved(tmp_path)
+    policy, tokenizer = load_model(tmp_path), load_tokenizer(tmp_path)
+    engine = make_engine(
+        "vllm",
+        policy,
+        tokenizer,
+        folder=str(tmp_path),
+        dtype=dtype,
+        max_batch=8,
+        seed=0,
+        stop_tokens=[TURN],
+    )
+    prompts = tokenizer([f"<|im_start|>user\n{i} + 2 = ?{TURN}\n" for i in range(6)])["input_ids"]
+    generator = torch.Generator().manual_seed(0)
+    try:
+        for _ in range(2):
+            with torch.no_grad():
+                for parameter in policy.parameters():
+                    parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+            engine.load_weights(policy.state_dict())
+            completions = engine.generate(prompts, Sampling(24, 1.0, list(range(6))))
+            batch = ScoreBatch.collate(prompts, [c.token_ids for c in completions], "cpu")
+            with torch.no_grad():
+                logprobs, _ = score(policy, batch, dtype=dtype)
+            for row, completion in zip(logprobs, completions, strict=True):
+                expected = torch.tensor(completion.logprobs)
+                torch.testing.assert_close(row[: len(expected)], expected, rtol=0, atol=tolerance)
+    finally:
+        engine.close()
 
 
 def test_the_chat_format_in_a_prompt_is_read_as_the_template_writes_it():

@@ -12,6 +12,7 @@ from sspo.config import (
     AdvantageConfig,
     ComputeConfig,
     ConfigError,
+    LoraConfig,
     ModelConfig,
     ObjectiveConfig,
     RewardConfig,
@@ -82,7 +83,7 @@ def run_config(objective="sspo", **changes):
         "keep_rollouts": 2,
     }
     seed, dtype = changes.pop("seed", 0), changes.pop("dtype", "float32")
-    correction = changes.pop("correction", "none")
+    correction, rank = changes.pop("correction", "none"), changes.pop("rank", 0)
     return RunConfig(
         run=f"{objective}-s{seed}",
         method=objective,
@@ -106,6 +107,7 @@ def run_config(objective="sspo", **changes):
             correction_cap=1.5,
         ),
         train=TrainConfig(**{**settings, **changes}),
+        lora=LoraConfig(rank, 8.0),
         validation=ValidationConfig(4, 1),
         reward=RewardConfig("exact", 5.0, 1024, 1000),
         compute=ComputeConfig("cpu", dtype, 1),

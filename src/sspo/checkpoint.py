@@ -52,7 +52,7 @@ class CheckpointStore:
         partial = final.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(_unique_tensors(model), partial / WEIGHTS)
+        save_file(_trained_tensors(model), partial / WEIGHTS)
         save_file(_flatten_optimizer(optimizer), partial / OPTIMIZER)
         state = {
             "step": step,
@@ -134,15 +134,10 @@ def refuse_non_finite(model: nn.Module, when: str) -> None:
             raise ValueError(f"{when}: weight {name} is not finite; lower the learning rate")
 
 
-def _unique_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors, tied ones once (safetensors refuses shared memory)."""
-    seen: set[int] = set()
-    unique = {}
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            unique[name] = tensor.contiguous()
-    return unique
+def _trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes, tied tensors once (safetensors refuses shared memory)."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {name: tensor.detach().contiguous() for name, tensor in trained.items()}
 
 
 def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -36,8 +36,8 @@ class ComputeConfig:
 
     Attributes:
         device: "cpu", or a CUDA device.
-        dtype: what matrix products are computed in and responses are sampled with. Weights in training
-            are float32 in any case; a run's final weights are saved in ``dtype``.
+        dtype: what matrix products are computed in and responses are sampled with. Weights that are
+            trained are float32 in any case; a run's final weights are saved in ``dtype``.
         threads: fixed, so that results do not depend on the cores.
     """
 
@@ -222,6 +222,14 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters in place of all weights, see ``sspo.lora``; ``rank`` 0 trains all weights."""
+
+    rank: int
+    alpha: float
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything one reinforcement-learning run depends on.
 
@@ -244,6 +252,7 @@ class RunConfig:
     advantages: AdvantageConfig
     rollout: RolloutConfig
     train: TrainConfig
+    lora: LoraConfig
     validation: ValidationConfig
     reward: RewardConfig
     compute: ComputeConfig

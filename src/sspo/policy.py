@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen3Config
 from transformers.models.qwen3 import Qwen3ForCausalLM
 
-from sspo.config import ComputeConfig, ConfigError, ModelConfig, TrainConfig
+from sspo.config import ConfigError, ModelConfig, RunConfig
+from sspo.lora import add_adapters, merge_adapters
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AS_SAVED = "auto"  # instead of a key of DTYPES
@@ -114,16 +115,35 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
     return model.to(device)
 
 
-def load_policy(folder: str | Path, train: TrainConfig, compute: ComputeConfig) -> PreTrainedModel:
-    """A model to be trained: float32 weights, and activations kept as ``train`` says.
+def load_policy(folder: str | Path, config: RunConfig) -> PreTrainedModel:
+    """A model to be trained: all of its weights, in float32, or adapters beside frozen ones.
+
+    Raises:
+        ConfigError: as ``load_model``, or peft is asked for and not installed.
+    """
+    model = load_model(folder, _weights_dtype(config), config.compute.device)
+    if config.lora.rank:
+        add_adapters(model, config.lora, config.seed)
+    if config.train.gradient_checkpointing:
+        _checkpoint_activations(model)
+    return model
+
+
+def load_reference(folder: str | Path, config: RunConfig) -> PreTrainedModel | None:
+    """The initial policy that the KL is measured against, where it is measured at all.
 
     Raises:
         ConfigError: as ``load_model``.
     """
-    model = load_model(folder, "float32", compute.device)
-    if train.gradient_checkpointing:
-        _checkpoint_activations(model)
-    return model
+    if config.train.kl_every == 0:
+        return None
+    return load_model(folder, _weights_dtype(config), config.compute.device)
+
+
+def save_policy(model: PreTrainedModel, tokenizer, folder: str | Path, dtype: str) -> None:
+    """``save_model`` of a policy at the end of its training: adapters merged, weights in ``dtype``."""
+    merge_adapters(model)
+    save_model(model.to(DTYPES[dtype]), tokenizer, folder)
 
 
 def load_tokenizer(folder: str | Path):
@@ -203,6 +223,11 @@ def _logprob_entropy(
     with torch.no_grad():
         entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
     return chosen, entropy
+
+
+def _weights_dtype(config: RunConfig) -> str:
+    """Frozen weights may be in the precision of the computation."""
+    return config.compute.dtype if config.lora.rank else "float32"
 
 
 def _checkpoint_activations(model: PreTrainedModel) -> None:

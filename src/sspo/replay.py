@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from sspo.config import ConfigError, RunConfig, from_dict, load_json, to_dict
 from sspo.failures import PoisonedUpdateError
 from sspo.files import write_json
+from sspo.lora import merge_adapters
 from sspo.losses import LOSSES
 from sspo.metrics import UpdateStats
 from sspo.policy import ScoreBatch, load_policy, save_model
@@ -67,6 +68,7 @@ def save_failure(
     folder = Path(folder)
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    merge_adapters(policy)  # loading adds new ones, which change nothing yet
     save_model(policy, tokenizer, partial / MODEL)
     save_file(_flatten(error.minibatch), partial / BATCH)
     failure = {
@@ -92,7 +94,7 @@ def replay(folder: str | Path) -> Replay:
     folder = Path(folder)
     failure = load_json(folder / FAILURE)
     config = from_dict(RunConfig, failure["config"], f"{folder / FAILURE}: config.")
-    policy = load_policy(folder / MODEL, config.train, config.compute)
+    policy = load_policy(folder / MODEL, config)
     try:
         minibatch = _unflatten(load_file(folder / BATCH, device=config.compute.device))
     except Exception as error:  # safetensors raises many types for damaged files

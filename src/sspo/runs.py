@@ -168,6 +168,7 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
         "trainer": trainer,
         "objective": objective(method, entry["objective"], entry["params"]),
         **sections,
+        "lora": config["lora"],
         "validation": config["validation"],
         "reward": config["reward"],
         "compute": config["compute"],

@@ -260,9 +260,8 @@ def accumulate_gradient(
         if micro.differentiate:
             logprobs.backward(grad)
     for parameter in scorer.policy.parameters():
-        if (
-            parameter.grad is None
-        ):  # nothing to learn from: a zero gradient, so that Adam's state moves on
+        if parameter.requires_grad and parameter.grad is None:
+            # Nothing to learn from: a zero gradient, so that Adam's state moves on.
             parameter.grad = torch.zeros_like(parameter)
     return total
 

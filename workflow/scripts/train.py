@@ -9,7 +9,7 @@ from sspo.datasets import read_problems
 from sspo.failures import PoisonedUpdateError, TrainingError
 from sspo.locks import hold_folder
 from sspo.metrics import RunLog
-from sspo.policy import DTYPES, load_model, load_policy, load_tokenizer, save_model
+from sspo.policy import load_policy, load_reference, load_tokenizer, save_policy
 from sspo.provenance import fingerprint, import_closure, write_record
 from sspo.replay import save_failure
 from sspo.rewards import check_golds, make_reward
@@ -36,9 +36,8 @@ def main() -> None:
     check_golds(problems, reward, paths.problems)
     check_golds(validation, reward, paths.validation)
     tokenizer = load_tokenizer(paths.base)
-    policy = load_policy(paths.base, config.train, config.compute)
-    measures_kl = config.train.kl_every > 0
-    reference = load_model(paths.base, "float32", config.compute.device) if measures_kl else None
+    policy = load_policy(paths.base, config)
+    reference = load_reference(paths.base, config)
     limit = config.rollout.max_response_tokens
     check_lengths(problems, tokenizer, policy, limit, paths.problems)
     check_lengths(validation, tokenizer, policy, limit, paths.validation)
@@ -77,7 +76,7 @@ def main() -> None:
         folder = paths.output / "failure"
         save_failure(folder, error, config, policy, tokenizer)
         raise TrainingError(f"{error}; saved for workflow/scripts/replay.py in {folder}") from None
-    save_model(policy.to(DTYPES[config.compute.dtype]), tokenizer, paths.output / "model")
+    save_policy(policy, tokenizer, paths.output / "model", config.compute.dtype)
     log.publish(paths.output)
     results = [paths.output / name for name in ("metrics.jsonl", "rollouts.jsonl.gz")]
     write_record(

@@ -9,7 +9,7 @@ from sspo.config import RunConfig, from_json
 from sspo.datasets import read_problems
 from sspo.locks import hold_folder
 from sspo.metrics import RunLog
-from sspo.policy import DTYPES, load_model, load_tokenizer, save_model
+from sspo.policy import load_policy, load_reference, load_tokenizer, save_policy
 from sspo.provenance import write_record
 from sspo.rewards import check_golds, make_reward
 from sspo.rollout import make_engine
@@ -36,8 +36,7 @@ def main() -> None:
     check_golds(problems, reward, paths.problems)
     check_golds(validation, reward, paths.validation)
     tokenizer = load_tokenizer(paths.base)
-    policy = load_model(paths.base)
-    reference = load_model(paths.base) if config.train.kl_every > 0 else None
+    policy, reference = load_policy(paths.base, config), load_reference(paths.base, config)
     limit = config.rollout.max_response_tokens
     check_lengths(problems, tokenizer, policy, limit, paths.problems)
     check_lengths(validation, tokenizer, policy, limit, paths.validation)
@@ -61,7 +60,7 @@ def main() -> None:
     if rank != 0:
         return
     refuse_non_finite(policy, config.run)
-    save_model(policy.to(DTYPES[config.compute.dtype]), tokenizer, paths.output / "model")
+    save_policy(policy, tokenizer, paths.output / "model", config.compute.dtype)
     log.publish(paths.output)
     results = [paths.output / name for name in ("metrics.jsonl", "rollouts.jsonl.gz")]
     write_record(

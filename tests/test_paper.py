@@ -1,0 +1,141 @@
+"""The paper-scale profile for real, end to end, on a tiny published checkpoint and local problems."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+import torch
+import yaml
+from test_config import merge, read
+from test_pretrained import saved
+from test_workflow import ROOT, Workspace
+from transformers import AutoModelForCausalLM
+
+from sspo.datasets import write_jsonl
+from sspo.policy import load_tokenizer
+
+PROBLEMS = {  # as published: columns differ
+    "math_lvl3to5": [
+        {"problem": f"What is {n} + {n}?", "answer": str(2 * n), "level": 4} for n in range(24)
+    ],
+    "gsm8k_test": [{"question": f"One has {n} of 9.", "answer": f"so\n#### {n}"} for n in (3, 4)],
+    "math500": [
+        {"problem": f"Find x if x = {n}/7.", "answer": rf"\frac{{{n}}}{{7}}"} for n in (1, 2)
+    ],
+    "aime24": [{"problem": "Find the remainder.", "answer": "025"}],
+    "aime25": [{"problem": "Find the other one.", "answer": "70"}],
+    "amc23": [{"question": "How many are there?", "answer": 142.0}],
+    "minerva": [{"question": "Which energy?", "answer": ["9.6\n"]}],
+    "olympiadbench": [{"question": "Find all.", "final_answer": ["$(1,2)$"]}],
+}
+SMALL = {
+    "experiment": {"methods": ["grpo", "sspo"], "seeds": [0]},
+    "math_data": {"validation": 4},
+    "rollout": {
+        "engine": "torch",
+        "prompts_per_step": 4,
+        "group_size": 2,
+        "max_response_tokens": 12,
+    },
+    "train": {
+        "steps": 2,
+        "updates_per_rollout": 2,
+        "micro_batch_tokens": 500,
+        "chunk_tokens": 16,
+        "eval_every": 2,
+        "kl_every": 1,
+    },
+    "validation": {"problems": 4},
+    "evaluation": {"engine": "torch", "samples": 2, "pass_at": [1, 2]},
+    "compute": {"device": "cpu", "threads": 1},
+}
+
+
+def paper(folder, **changes) -> dict:
+    """The profile with everything but its sizes, over problems and a checkpoint in ``folder``."""
+    for name, rows in PROBLEMS.items():
+        write_jsonl(folder / "data/paper" / f"{name}.jsonl", rows)
+    saved(folder / "published")
+    local = {"checkpoint": {"source": "published", "revision": ""}}
+    return merge(merge(read("paper.yaml"), merge(SMALL, local)), changes)
+
+
+def targets(*runs):
+    results = "results/paper"
+    places = ["base", *(f"runs/{run}" for run in runs)]
+    return [
+        *(f"{results}/{place}/eval.json" for place in places),
+        f"{results}/summary/evaluations.csv",
+    ]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    made = Workspace(tmp_path_factory.mktemp("paper"), fake=False)
+    made.write(paper(made.folder))
+    made.run("--cores", "1", *targets("grpo-s0", "sspo-s0"), "figures/paper/t1_benchmarks.png")
+    return made
+
+
+@pytest.mark.slow
+def test_the_profile_trains_and_evaluates_a_published_checkpoint(workspace):
+    results = workspace.folder / "results/paper"
+    assert not (results / "base/metrics.jsonl").exists()  # nothing was pretrained
+    for run in ("grpo-s0", "sspo-s0"):
+        records = [json.loads(x) for x in (results / f"runs/{run}/metrics.jsonl").open()]
+        assert [r["step"] for r in records] == [0, 1, 2]
+        assert records[1]["kl"] == 0.0
+        assert records[1]["engine_logprob_gap"] > 0.0  # bfloat16 engine, float32 weights
+        evaluation = json.loads((results / f"runs/{run}/eval.json").read_text())
+        assert evaluation["splits"].keys() == PROBLEMS.keys() - {"math_lvl3to5"}
+        assert "maj@2" in evaluation["splits"]["aime24"]
+
+
+@pytest.mark.slow
+def test_checkpoints_of_the_profile_are_in_the_precision_they_were_published_in(workspace):
+    results = workspace.folder / "results/paper"
+    for place in ("base", "runs/sspo-s0"):
+        model = AutoModelForCausalLM.from_pretrained(results / place / "model")
+        assert model.dtype == torch.bfloat16
+        assert load_tokenizer(results / place / "model").chat_template
+
+
+@pytest.mark.slow
+def test_the_model_reads_the_chat_format_that_its_template_writes(workspace):
+    data = workspace.folder / "results/paper/data"
+    problem = json.loads(next((data / "aime24.jsonl").open()))
+    tokenizer = load_tokenizer(workspace.folder / "published")
+    system = r"Please reason step by step, and put your final answer within \boxed{}."
+    messages = [
+        {"role": "system", "content": system},
+        {"role": "user", "content": "Find the remainder."},
+    ]
+    assert problem["prompt"] == tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
+    assert problem["answer"] == "25"
+
+
+@pytest.mark.slow
+def test_every_completion_of_the_evaluation_is_kept_for_audit(workspace):
+    path = workspace.folder / "results/paper/runs/sspo-s0/completions.jsonl.gz"
+    records = [json.loads(x) for x in gzip.decompress(path.read_bytes()).splitlines()]
+    assert len(records) == sum(
+        len(rows) for name, rows in PROBLEMS.items() if name != "math_lvl3to5"
+    )
+    assert all(len(r["texts"]) == 1 + 2 for r in records)
+
+
+def test_the_7b_variant_changes_what_seven_billion_parameters_need():
+    seven = merge(read("paper.yaml"), read("paper_7b.yaml"))
+    assert seven["checkpoint"]["source"].endswith("7B")
+    assert (ROOT / seven["backends"]["accelerate_config"]).is_file()
+    launch = yaml.safe_load((ROOT / seven["backends"]["accelerate_config"]).read_text())
+    prompts, updates = seven["rollout"]["prompts_per_step"], seven["train"]["updates_per_rollout"]
+    assert prompts % (updates * launch["num_processes"]) == 0
+    assert (
+        launch["deepspeed_config"]["gradient_clipping"]
+        == read("default.yaml")["train"]["max_grad_norm"]
+    )
