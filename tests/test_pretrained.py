@@ -50,8 +50,8 @@ def published(architecture: str, tied: bool = False):
         "vocab_size": 96,
         "hidden_size": 64,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
         "intermediate_size": 96,
         "max_position_embeddings": 320,
         "tie_word_embeddings": tied,
@@ -114,7 +114,7 @@ def test_what_is_sampled_from_a_published_model_is_what_is_scored(tmp_path, arch
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.3)])
 def test_vllm_follows_float32_weights_of_a_published_model_in_training(tmp_path, dtype, tolerance):
     pytest.importorskip("vllm")
     saved(tmp_path)
