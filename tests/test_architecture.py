@@ -34,6 +34,7 @@ def closure(name):
         ("config", {"config"}),
         ("tasks", {"tasks"}),
         ("metrics", {"metrics", "files"}),
+        ("tracking", {"tracking", "metrics", "config", "files"}),
         ("statistics", {"statistics"}),
         ("comparisons", {"comparisons", "statistics"}),
         ("learning", {"learning", "statistics"}),
@@ -68,7 +69,7 @@ def test_imports_point_one_way(module, may_know):
 )
 def test_the_core_knows_neither_plots_nor_provenance_nor_the_session(module):
     forbidden = {"plotting", "curves", "tables", "statistics", "provenance", "session", "cli"}
-    forbidden |= {"locks", "replay", "verification"}
+    forbidden |= {"locks", "replay", "verification", "tracking"}
     assert not closure(module) & forbidden
 
 

@@ -144,6 +144,7 @@ BAD = [
     ({"reward.max_characters": 5000}, ["reward.max_characters", "at most 2000"]),
     ({"compute.dtype": "float16"}, ["compute.dtype", "'float16'", "float32"]),
     ({"compute.device": "gpu"}, ["compute.device", "'gpu'"]),
+    ({"tracking.service": "mlflow"}, ["tracking.service", "'mlflow'", "none", "wandb", "trackio"]),
     ({"pretrain.supervised.schedule": "linear"}, ["schedule", "'linear'", "cosine"]),
     # unknown keys
     ({"trian": {}}, ["'trian'", "train"]),
@@ -156,6 +157,8 @@ BAD = [
     ({"methods.sspo.params.tau": 1.0}, ["methods.sspo", "'tau'", "tau_pos"]),
     # missing keys
     ({"rollout": REMOVE}, ["'rollout'"]),
+    ({"tracking": REMOVE}, ["'tracking'"]),
+    ({"tracking.project": REMOVE}, ["tracking", "'project'"]),
     ({"train.steps": REMOVE}, ["train", "'steps'"]),
     ({"task.splits.validation": REMOVE}, ["task.splits", "'validation'"]),
     ({"methods.sspo.params.tau_neg": REMOVE}, ["methods.sspo", "tau_neg"]),
@@ -236,6 +239,7 @@ BAD = [
     ({"methods/a-b": {}}, ["methods", "a-b"]),
     ({"methods/sspo\n": read("default.yaml")["methods"]["sspo"]}, ["methods", r"sspo\n"]),
     ({"task.splits/..": {}}, ["task.splits", "'..'"]),
+    ({"tracking.project": "my project"}, ["tracking.project", "'my project'"]),
 ]
 
 
@@ -307,6 +311,21 @@ def test_trl_is_refused_with_an_engine_or_a_launch_that_it_cannot_have(monkeypat
     message = refusal({"trainer": "trl", "backends.accelerate_config": "nowhere.yaml"})
     for fragment in ("backends.accelerate_config = 'nowhere.yaml'", "no such file", "one process"):
         assert fragment in message
+
+
+@pytest.mark.parametrize("service", ["wandb", "trackio"])
+def test_a_tracking_service_needs_its_package_and_a_project_before_any_run(monkeypatch, service):
+    pretend_installed(monkeypatch, "tensorboard", installed=True)
+    pretend_installed(monkeypatch, service, installed=False)
+    message = refusal({"tracking": {"service": service, "project": "sspo"}})
+    for fragment in (f"tracking.service = '{service}'", "pip install", f"[{service}]"):
+        assert fragment in message
+    pretend_installed(monkeypatch, service, installed=True)
+    message = refusal({"tracking.service": service})
+    for fragment in ("tracking.project", f"'{service}'", "name of a project"):
+        assert fragment in message
+    places = expand({"tracking": {"service": service, "project": "My_project-1"}})
+    assert places["tracking"] == {"service": service, "project": "My_project-1"}
 
 
 def test_methods_that_are_not_run_may_be_unfinished(monkeypatch):
@@ -416,6 +435,7 @@ def changes_between(first: dict, second: dict) -> set[str]:
         ({"task.style.slip": 0.5}, {"data", "settings"}),
         ({"pretrain.seed": 1}, {"base", "settings"}),
         ({"model.layers": 4}, {"base", "settings"}),
+        ({"tracking.project": "sspo"}, {"tracking", "settings"}),
     ],
 )
 def test_an_edit_touches_only_the_configs_that_depend_on_it(change, places):
@@ -549,6 +569,7 @@ def test_every_object_of_the_schema_refuses_unknown_keys():
         ("compute", "ComputeConfig"),
         ("exact_study", "ExactStudyConfig"),
         ("math_data", "MathDataConfig"),
+        ("tracking", "TrackingConfig"),
     ],
 )
 def test_schema_and_dataclasses_agree_on_keys_and_all_are_required(section, kind):

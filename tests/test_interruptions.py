@@ -148,7 +148,7 @@ def test_a_dry_run_beside_a_running_pipeline_is_allowed(workspace, running):
 
 
 KILLS = 3
-IN_TIME = ("progress.json", ".lock")
+IN_TIME = {"progress.json", ".lock", "tensorboard"}
 
 
 def results_of(workspace):
@@ -157,7 +157,7 @@ def results_of(workspace):
     for top in ("results", "figures"):
         for path in (workspace.folder / top).rglob("*"):
             place = path.relative_to(workspace.folder)
-            timed = path.name in IN_TIME or place.parts[1] in ("logs", "benchmarks")
+            timed = IN_TIME & {*place.parts} or place.parts[1] in ("logs", "benchmarks")
             if path.is_file() and not timed:
                 found[str(place)] = path.read_bytes()
     return found

@@ -49,6 +49,8 @@ def arguments(script, place):
         },
         "evaluate": {"model": f"{place}/model", "data": "data"},
     }.get(script, {})
+    if script in ("pretrain", "train", "train_control"):
+        paths["tracking"] = "tracking/config.json"
     config = "evaluation" if script == "evaluate" else place
     paths = {"config": f"{config}/config.json", "output": place, **paths}
     return [part for name, path in paths.items() for part in (f"--{name}", path)]
@@ -69,7 +71,8 @@ def run_children(whole, killed, jobs):
 def made_by(results):
     """path -> bytes of all files of a folder, those that hold times left out."""
     files = (p for p in results.rglob("*") if p.is_file())
-    kept = (p for p in files if p.name not in ("progress.json", ".lock"))
+    timed = {"progress.json", ".lock", "tensorboard"}
+    kept = (p for p in files if not timed & {*p.relative_to(results).parts})
     return {str(p.relative_to(results)): p.read_bytes() for p in kept}
 
 

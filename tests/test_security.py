@@ -88,6 +88,7 @@ def test_names_of_methods_and_splits_that_could_be_paths_or_commands_are_refused
         ("compute", "dtype"),
         ("rollout", "engine"),
         ("pretrain", "supervised", "schedule"),
+        ("tracking", "service"),
     ],
     ids=".".join,
 )
@@ -97,6 +98,13 @@ def test_every_other_text_value_is_one_of_a_known_set(place, value):
         section = section[key]
     section[place[-1]] = value
     refuse(config)
+
+
+@pytest.mark.parametrize("value", [*COMMANDS, *PATHS, "sspo\n", "a b", "a/b", "."])
+def test_the_name_of_a_project_that_could_be_a_path_or_a_command_is_refused(value):
+    assert "tracking.project" in refuse(
+        {**default_config(), "tracking": {"service": "none", "project": value}}
+    )
 
 
 @pytest.mark.parametrize("seed", ["0; touch pwned", "../0", 0.5, -1, None])

@@ -56,8 +56,8 @@ def test_validation_repeats_itself_and_uses_the_first_problems_only(model, token
 @pytest.mark.parametrize(
     ("script", "place", "inputs"),
     [
-        ("train", "runs/sspo-s0", ["base", "problems", "validation"]),
-        ("pretrain", "base", ["warmup", "validation"]),
+        ("train", "runs/sspo-s0", ["base", "problems", "validation", "tracking"]),
+        ("pretrain", "base", ["warmup", "validation", "tracking"]),
         ("evaluate", "evaluation", ["model", "data"]),
     ],
 )
@@ -114,7 +114,7 @@ def supervised_config(steps):
     )
 
 
-def train_supervised_run(model, tokenizer, output, records):
+def train_supervised_run(model, tokenizer, output, records, tracker=lambda step, record: None):
     """Four updates, reported as two steps, on the given worked solutions."""
     run_supervised(
         model,
@@ -125,6 +125,7 @@ def train_supervised_run(model, tokenizer, output, records):
         "supervised-s0",
         output,
         validation_file=Path("validation.jsonl"),
+        tracker=tracker,
         updates_per_step=2,
     )
 
@@ -133,9 +134,10 @@ def test_a_supervised_run_saves_model_and_metrics_on_the_axis_of_rl_steps(
     model, tokenizer, tmp_path
 ):
     records = [{**problem, "solution": f"{problem['answer']}#"} for problem in PROBLEMS]
-    train_supervised_run(model, tokenizer, tmp_path, records)
+    shown = []
+    train_supervised_run(model, tokenizer, tmp_path, records, lambda step, _: shown.append(step))
     metrics = read_jsonl(tmp_path / "metrics.jsonl")
-    assert [record["step"] for record in metrics] == [0, 1, 2]
+    assert [record["step"] for record in metrics] == shown == [0, 1, 2]
     assert all({"greedy", "pass@1"} <= record.keys() for record in metrics)
     saved = load_model(tmp_path / "model")
     for a, b in zip(saved.parameters(), model.parameters(), strict=True):

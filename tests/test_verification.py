@@ -57,6 +57,8 @@ def build(model=b"weights"):
     for timed in ("results/logs/train/a.log", "results/benchmarks/a.tsv", "results/report.html"):
         make(timed, b"12:00")
     make("results/runs/a/progress.json", b"{}")
+    make("results/runs/a/tensorboard/events.out.tfevents.1", b"12:00")
+    make("results/runs/a/wandb/run-1/files/output.log", b"12:00")
 
 
 @pytest.fixture

@@ -251,6 +251,13 @@ def test_editing_the_group_size_retrains_every_method_but_not_the_base_model(wor
     assert "evaluate:base" not in planned
 
 
+def test_another_place_for_curves_trains_nothing_anew(workspace):
+    workspace.edit(tracking__project="elsewhere")
+    planned = workspace.planned()
+    assert "write_config:tracking" in planned
+    assert not any(job.startswith(("train", "pretrain", "evaluate")) for job in planned)
+
+
 def test_editing_plotting_retrains_nothing(workspace):
     workspace.append("src/sspo/plotting.py", "\n# edited\n")
     planned = workspace.planned()

@@ -199,6 +199,21 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
+class TrackingConfig:
+    """Where a run's metrics are shown beside TensorBoard; ``project`` is the service's name for it."""
+
+    service: Literal["none", "wandb", "trackio"]
+    project: str
+
+    def __post_init__(self) -> None:
+        if self.service != "none" and not self.project:
+            raise ConfigError(
+                f"tracking.project: tracking.service = {self.service!r} needs the name of a project; "
+                "add it, or choose service none"
+            )
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """The final evaluation.
 

@@ -17,6 +17,7 @@ from sspo.config import (
     MathDataConfig,
     ModelConfig,
     PretrainConfig,
+    TrackingConfig,
     TuningConfig,
     from_dict,
 )
@@ -32,21 +33,24 @@ from sspo.runs import (
 )
 from sspo.schema import merged, plain
 from sspo.tasks import TASKS
+from sspo.tracking import check_packages
 
 
 def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDict]:
     """Every config of the experiment: place (a folder under the results) -> plain data.
 
     Places are ``data``, ``base``, for every further base model ``bases/{name}`` (and
-    ``bases/{name}/data`` where its task differs), ``evaluation``, ``methods`` (labels and colours, for
-    figures), ``settings`` (everything, for table T4), ``exact_study`` and ``exact_study/methods`` or
-    ``tuning`` where the YAML has such a section, and ``runs/{run}`` for every run of ``sspo.runs``.
+    ``bases/{name}/data`` where its task differs), ``evaluation``, ``tracking``, ``methods`` (labels and
+    colours, for figures), ``settings`` (everything, for table T4), ``exact_study`` and
+    ``exact_study/methods`` or ``tuning`` where the YAML has such a section, and ``runs/{run}`` for every
+    run of ``sspo.runs``.
 
     Raises:
         ConfigError: a combination that cannot run; names the key and the fix.
     """
     config = plain(config)
     try:
+        check_packages(from_dict(TrackingConfig, config["tracking"], "tracking."))
         bases = _base_configs(config)
         trials, choice = tuning_runs(config)
         if choice:
@@ -64,6 +68,7 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
     return {
         **bases,
         "evaluation": evaluation,
+        "tracking": config["tracking"],
         "methods": _looks(config, used),
         "settings": {**config, "methods": used},
         **optional,

@@ -91,6 +91,7 @@ def run_supervised(
     output: Path,
     *,
     validation_file: Path,
+    tracker: Callable[[int, Metrics], None],
     updates_per_step: int = 1,
 ) -> None:
     """Train on worked solutions, then save ``model/`` and ``metrics.jsonl`` under ``output``.
@@ -104,6 +105,7 @@ def run_supervised(
         run: name for the progress file.
         output: folder of the run.
         validation_file: where ``validation`` was read, for error messages.
+        tracker: shown every record.
         updates_per_step: divides the update count in the records, to share an axis with RL steps.
     """
     reward = make_reward(config.reward)
@@ -125,6 +127,7 @@ def run_supervised(
     )
     progress = Progress(output / "progress.json", run, config.supervised.steps // updates_per_step)
     metrics: list[Metrics] = [{"step": 0, **validate()}]
+    tracker(0, metrics[0])
     began = time.perf_counter()
 
     def report(record: Metrics) -> None:
@@ -132,6 +135,7 @@ def run_supervised(
         step = record["step"] // updates_per_step
         now = time.perf_counter()
         metrics.append({**record, "step": step})
+        tracker(step, record)
         progress(step, record, (now - began) / (step - metrics[-2]["step"]))
         began = now
 

@@ -5,6 +5,7 @@ rule pretrain:
         config=f"{RESULTS}/{{base}}/config.json",
         warmup=data_file("warmup.jsonl"),
         validation=data_file("validation.jsonl"),
+        tracking=TRACKING,
     output:
         model=f"{RESULTS}/{{base}}/model/model.safetensors",
         metrics=f"{RESULTS}/{{base}}/metrics.jsonl",
@@ -25,7 +26,8 @@ rule pretrain:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python workflow/scripts/pretrain.py --config {input.config} --warmup {input.warmup}"
-        " --validation {input.validation} --output {params.folder} > {log} 2>&1"
+        " --validation {input.validation} --tracking {input.tracking} --output {params.folder}"
+        " > {log} 2>&1"
 
 
 rule import_base:
@@ -62,6 +64,7 @@ rule train:
         base=model_of_base,
         problems=data_file("train.jsonl"),
         validation=data_file("validation.jsonl"),
+        tracking=TRACKING,
     output:
         model=f"{RESULTS}/runs/{{run}}/model/model.safetensors",
         metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
@@ -86,8 +89,8 @@ rule train:
         script=train_script,
     shell:
         "{params.launcher} workflow/scripts/{params.script}.py --config {input.config} --base {params.base}"
-        " --problems {input.problems} --validation {input.validation} --output {params.folder}"
-        " > {log} 2>&1"
+        " --problems {input.problems} --validation {input.validation} --tracking {input.tracking}"
+        " --output {params.folder} > {log} 2>&1"
 
 
 rule train_control:
@@ -98,6 +101,7 @@ rule train_control:
         base=model_of_base,
         warmup=data_file("warmup.jsonl"),
         validation=data_file("validation.jsonl"),
+        tracking=TRACKING,
     output:
         model=f"{RESULTS}/runs/{{run}}/model/model.safetensors",
         metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
@@ -119,5 +123,5 @@ rule train_control:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python workflow/scripts/train_control.py --config {input.config} --base {params.base}"
-        " --warmup {input.warmup} --validation {input.validation} --output {params.folder}"
-        " > {log} 2>&1"
+        " --warmup {input.warmup} --validation {input.validation} --tracking {input.tracking}"
+        " --output {params.folder} > {log} 2>&1"

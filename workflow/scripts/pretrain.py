@@ -1,13 +1,14 @@
 """Train the base model from scratch on worked solutions and save it as a Hugging Face checkpoint."""
 
 from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import PretrainConfig, from_json
+from sspo.config import PretrainConfig, TrackingConfig, from_json
 from sspo.datasets import read_problems
 from sspo.locks import hold_folder
 from sspo.policy import build_model
 from sspo.provenance import write_record
 from sspo.session import run_supervised
 from sspo.tokenizer import character_tokenizer
+from sspo.tracking import Tracker
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
         config="base config",
         warmup="problems with worked solutions",
         validation="validation problems",
+        tracking="tracking config",
         output="folder for model/ and metrics.jsonl",
     )
     hold_folder(paths.output)
@@ -24,6 +26,7 @@ def main() -> None:
     records, validation = read_problems(paths.warmup), read_problems(paths.validation)
     tokenizer = character_tokenizer(config.characters)
     model = build_model(config.model, len(tokenizer), config.seed).to(config.compute.device)
+    tracker = Tracker(paths.output, "base", from_json(TrackingConfig, paths.tracking))
     run_supervised(
         model,
         tokenizer,
@@ -33,6 +36,7 @@ def main() -> None:
         "base",
         paths.output,
         validation_file=paths.validation,
+        tracker=tracker,
     )
     write_record(
         paths.output / "provenance.json",

@@ -4,17 +4,17 @@ from pathlib import Path
 
 from sspo.checkpoint import CheckpointStore
 from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import RunConfig, from_json
+from sspo.config import RunConfig, TrackingConfig, from_json
 from sspo.datasets import read_problems
 from sspo.failures import PoisonedUpdateError, TrainingError
 from sspo.locks import hold_folder
-from sspo.metrics import RunLog
 from sspo.policy import load_policy, load_reference, load_tokenizer, save_policy
 from sspo.provenance import fingerprint, import_closure, write_record
 from sspo.replay import save_failure
 from sspo.rewards import check_golds, make_reward
 from sspo.rollout import make_engine
 from sspo.session import Progress, check_lengths, make_validation
+from sspo.tracking import TrackedLog, Tracker
 from sspo.trainer import train
 from sspo.update import Actors
 
@@ -26,6 +26,7 @@ def main() -> None:
         base="base checkpoint",
         problems="training problems",
         validation="validation problems",
+        tracking="tracking config",
         output="folder for model/, metrics.jsonl and rollouts.jsonl.gz",
     )
     hold_folder(paths.output)
@@ -69,7 +70,8 @@ def main() -> None:
         ),
     )
     progress = Progress(paths.output / "progress.json", config.run, config.train.steps)
-    log = RunLog(store.folder)
+    tracker = Tracker(paths.output, config.run, from_json(TrackingConfig, paths.tracking))
+    log = TrackedLog(store.folder, tracker)
     try:
         train(config, actors, problems, store, log, progress)
     except PoisonedUpdateError as error:

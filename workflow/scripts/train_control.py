@@ -1,12 +1,13 @@
 """The supervised-only control: go on training the base model on worked solutions, without reward."""
 
 from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import ControlConfig, from_json
+from sspo.config import ControlConfig, TrackingConfig, from_json
 from sspo.datasets import read_problems
 from sspo.locks import hold_folder
 from sspo.policy import load_model, load_tokenizer
 from sspo.provenance import write_record
 from sspo.session import run_supervised
+from sspo.tracking import Tracker
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
         base="base checkpoint",
         warmup="problems with worked solutions",
         validation="validation problems",
+        tracking="tracking config",
         output="folder for model/ and metrics.jsonl",
     )
     hold_folder(paths.output)
@@ -24,6 +26,7 @@ def main() -> None:
     records, validation = read_problems(paths.warmup), read_problems(paths.validation)
     tokenizer = load_tokenizer(paths.base)
     model = load_model(paths.base, "float32", config.compute.device)
+    tracker = Tracker(paths.output, config.run, from_json(TrackingConfig, paths.tracking))
     run_supervised(
         model,
         tokenizer,
@@ -33,6 +36,7 @@ def main() -> None:
         config.run,
         paths.output,
         validation_file=paths.validation,
+        tracker=tracker,
         updates_per_step=config.updates_per_step,
     )
     write_record(

@@ -5,15 +5,15 @@ import shutil
 from sspo.backends.trl import SspoTrainer, local_device, process_place
 from sspo.checkpoint import refuse_non_finite
 from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import RunConfig, from_json
+from sspo.config import RunConfig, TrackingConfig, from_json
 from sspo.datasets import read_problems
 from sspo.locks import hold_folder
-from sspo.metrics import RunLog
 from sspo.policy import load_policy, load_reference, load_tokenizer, save_policy
 from sspo.provenance import write_record
 from sspo.rewards import check_golds, make_reward
 from sspo.rollout import make_engine
 from sspo.session import Progress, check_lengths, make_validation
+from sspo.tracking import TrackedLog, Tracker
 from sspo.update import Actors
 
 
@@ -24,6 +24,7 @@ def main() -> None:
         base="base checkpoint",
         problems="training problems",
         validation="validation problems",
+        tracking="tracking config",
         output="folder for model/, metrics.jsonl and rollouts.jsonl.gz",
     )
     rank, processes = process_place()
@@ -53,7 +54,8 @@ def main() -> None:
     validate = make_validation(
         validation, engine, tokenizer, reward, config.validation, config.rollout, config.seed
     )
-    log = RunLog(paths.output / "checkpoint")
+    tracker = Tracker(paths.output, config.run, from_json(TrackingConfig, paths.tracking))
+    log = TrackedLog(paths.output / "checkpoint", tracker)
     progress = Progress(paths.output / "progress.json", config.run, config.train.steps)
     actors = Actors(policy, reference, engine, tokenizer, reward, validate)
     SspoTrainer(config, actors, problems, log, progress).train()
