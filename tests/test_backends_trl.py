@@ -244,7 +244,7 @@ def test_summarize_reads_a_run_as_any_other(results, tmp_path):
         "split": "test", "id": "a", "greedy": 1.0, "rewards": [1.0], "answers": ["7"],
         "lengths": [3], "truncated": [0.0], "texts": ["#7", "#7"],
     }  # fmt: skip
-    write_json(results / "evaluation/config.json", {"evaluation": {"pass_at": [1]}})
+    write_json(results / "evaluation/config.json", {"evaluation": {"pass_at": [1], "pools": {}}})
     write_jsonl(tmp_path / "completions.jsonl", [record])
     packed = gzip.compress((tmp_path / "completions.jsonl").read_bytes())
     for folder in ("base", "runs/native", "runs/trl"):

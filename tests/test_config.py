@@ -134,6 +134,8 @@ BAD = [
     ({"methods.sspo.params.gate": "relu"}, ["methods.sspo", "gate", "relu", "sigmoid"]),
     ({"task.name": "sudoku"}, ["task.name", "'sudoku'", "chain"]),
     ({"evaluation.splits": ["test", "aime"]}, ["evaluation.splits", "'aime'"]),
+    ({"evaluation.pools": {"test": ["hard"]}}, ["evaluation.pools", "'test'", "rename"]),
+    ({"evaluation.pools": {"all": ["test", "aime"]}}, ["evaluation.pools.all", "'aime'"]),
     ({"rollout.engine": "sglang"}, ["rollout.engine", "'sglang'", "torch", "vllm"]),
     ({"trainer": "verl"}, ["trainer", "'verl'", "native", "trl"]),
     ({"methods.sspo.trainer": "TRL"}, ["methods.sspo.trainer", "'TRL'", "native", "trl"]),
@@ -360,7 +362,7 @@ def test_shipped_configurations_are_valid(overlay, monkeypatch):
     assert runs <= places.keys()
     if "regimes" in config:  # further runs: tests/test_runs.py
         return
-    shared = {"data", "base", "evaluation", "methods", "settings"}
+    shared = {"data", "base", "evaluation", "tracking", "methods", "settings"}
     shared |= {"exact_study", "exact_study/methods"}
     assert places.keys() == shared | runs
 
@@ -584,7 +586,16 @@ def test_schema_and_dataclasses_agree_on_keys_and_all_are_required(section, kind
 # Dataclasses
 
 COMPUTE = {"device": "cpu", "dtype": "float32", "threads": 1}
-EVALUATION = {"splits": ["a", "b"], "samples": 8, "temperature": 1, "pass_at": [1, 8], "seed": 0}
+EVALUATION = {
+    "splits": ["a", "b"],
+    "pools": {"both": ["a", "b"]},
+    "engine": "torch",
+    "vllm_memory": 0.9,
+    "samples": 8,
+    "temperature": 1,
+    "pass_at": [1, 8],
+    "seed": 0,
+}
 
 
 def mistake(kind, data, where="") -> str:
@@ -596,7 +607,9 @@ def mistake(kind, data, where="") -> str:
 
 def test_from_dict_builds_what_to_dict_takes_apart():
     evaluation = from_dict(EvaluationConfig, EVALUATION)
-    assert evaluation == EvaluationConfig(("a", "b"), 8, 1.0, (1, 8), 0)
+    assert evaluation == EvaluationConfig(
+        ("a", "b"), {"both": ("a", "b")}, "torch", 0.9, 8, 1.0, (1, 8), 0
+    )
     assert from_dict(EvaluationConfig, to_dict(evaluation)) == evaluation
     assert from_dict(EvaluationConfig, json.loads(json.dumps(to_dict(evaluation)))) == evaluation
 

@@ -219,6 +219,8 @@ class EvaluationConfig:
 
     Attributes:
         splits: splits to evaluate.
+        pools: name -> splits whose problems are also scored together. Claims are about "test" and
+            "hard", so whatever has no splits of these names pools its own under them.
         engine: "torch" (reference) or "vllm".
         vllm_memory: share of the GPU's memory for vLLM.
         samples: sampled responses per problem, beside one greedy response.
@@ -228,6 +230,7 @@ class EvaluationConfig:
     """
 
     splits: tuple[str, ...]
+    pools: dict[str, tuple[str, ...]]
     engine: Literal["torch", "vllm"]
     vllm_memory: float
     samples: int

@@ -191,6 +191,13 @@ def _evaluation_config(config: JsonDict) -> JsonDict:
         if split not in split_names(config):
             where = "math_data.benchmarks" if "math_data" in config else "task.splits"
             raise ConfigError(f"evaluation.splits: no split {split!r} in {where}; add it there")
+    for name, members in parsed.pools.items():
+        if name in parsed.splits:
+            raise ConfigError(f"evaluation.pools: {name!r} is a split already; rename the pool")
+        if missing := [split for split in members if split not in parsed.splits]:
+            raise ConfigError(
+                f"evaluation.pools.{name}: {missing[0]!r} is not evaluated; add it to evaluation.splits"
+            )
     return {
         "evaluation": evaluation,
         "sampling": sampling(config),

@@ -10,6 +10,9 @@ from sspo.cli import run
 from sspo.config import load_json
 from sspo.provenance import write_record
 
+# Sections that say nothing where another one stands in their place.
+REPLACED = {"task": "math_data", "model": "checkpoint", "pretrain": "checkpoint"}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -43,8 +46,10 @@ def shared_keys(sources: dict[str, str]) -> list[str]:
 
 
 def look_up(settings: dict, key: str) -> str | None:
-    """The value at a dotted key as text, or None when the experiment has no such key."""
+    """The value at a dotted key as text, or None when the experiment has no use for such a key."""
     value = settings
+    if REPLACED.get(key.split(".")[0]) in settings:
+        return None
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             return None

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", required=True, help="names of the runs")
     arguments = parser.parse_args()
     evaluation = arguments.results / "evaluation" / "config.json"
-    pass_at = load_json(evaluation)["evaluation"]["pass_at"]
+    settings = load_json(evaluation)["evaluation"]
     folders = {name: arguments.results / "runs" / name for name in arguments.runs}
     configs = {name: load_json(folder / "config.json") for name, folder in folders.items()}
 
@@ -39,7 +39,9 @@ def main() -> None:
     for place, base in bases.items():
         configs[place] = {"run": place, "method": BASE, "seed": 0, "regime": MAIN, "base": base}
     scores = {
-        name: problem_rows(folder / "completions.jsonl.gz", pass_at)
+        name: pooled(
+            problem_rows(folder / "completions.jsonl.gz", settings["pass_at"]), settings["pools"]
+        )
         for name, folder in evaluated.items()
     }
     rows = [tag(configs[name], row) for name in evaluated for row in intervals(scores[name])]
@@ -80,6 +82,15 @@ def problem_rows(path: Path, pass_at: list[int]) -> pd.DataFrame:
         for metric, score in problem_scores(record, pass_at).items()
     ]
     return pd.DataFrame(rows, columns=["split", "problem", "metric", "score"])
+
+
+def pooled(scores: pd.DataFrame, pools: dict[str, list[str]]) -> pd.DataFrame:
+    """The scores, and again those of every pool's splits under its name; every problem counts once."""
+    frames = [scores]
+    for name, splits in pools.items():
+        part = scores[scores["split"].isin(splits)]
+        frames.append(part.assign(split=name, problem=part["split"] + "/" + part["problem"]))
+    return pd.concat(frames, ignore_index=True)
 
 
 def intervals(scores: pd.DataFrame) -> list[dict]:
