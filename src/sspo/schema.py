@@ -37,6 +37,27 @@ def check_config(config: Mapping[str, object], schema: str | Path, source: str) 
         check_config(merged(rest, changes), schema, f"{source}: bases.{name}")
 
 
+def read_profile(path: str | Path) -> JsonDict:
+    """A checked profile of ``workflow/config``, merged over ``default.yaml`` beside it.
+
+    Raises:
+        ConfigError: as ``check_config``; or the file is missing or no YAML mapping.
+    """
+    path, config = Path(path), {}
+    for file in (path.with_name("default.yaml"), path):
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{file}: cannot be read ({reason}); fix it") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file}: holds no keys; start it from default.yaml")
+        config = merged(config, values)
+    schema = path.parents[1] / "schemas" / "config.schema.yaml"
+    check_config(config, schema, str(path))
+    return config
+
+
 def plain(value: object) -> object:
     """Nested plain dicts and lists, whatever mapping types the workflow engine hands over."""
     if isinstance(value, Mapping):
