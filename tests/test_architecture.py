@@ -53,6 +53,13 @@ def closure(name):
         ("provenance", {"provenance", "files"}),
         ("verification", {"verification", "provenance", "files"}),
         ("policy", {"policy", "config"}),
+        ("plan", {"plan", "config", "places", "schema", "tasks"}),
+        ("model_size", {"model_size", "pretrained", "policy", "config"}),
+        (
+            "footprint",
+            {"footprint", "plan", "places", "schema", "tasks"}
+            | {"model_size", "pretrained", "policy", "config"},
+        ),
         ("math_answers", {"math_answers"}),
         ("math_worker", {"math_worker"}),
         ("rewards", {"rewards", "math_reward", "math_answers", "math_worker", "config", *ROLLOUT}),

@@ -54,7 +54,12 @@ def build(model=b"weights"):
     drawn = [make("figures/f1.png", b"\x89PNG"), make("figures/f1.pdf", b"%PDF")]
     write_record("figures/f1.json", SCRIPT, inputs=[table], outputs=drawn, figure="f1")
     write_record("results/environment.json", SCRIPT, inputs=[], outputs=[])
-    for timed in ("results/logs/train/a.log", "results/benchmarks/a.tsv", "results/report.html"):
+    for timed in (
+        "results/logs/train/a.log",
+        "results/benchmarks/a.tsv",
+        "results/plan/rates.json",
+        "results/report.html",
+    ):
         make(timed, b"12:00")
     make("results/runs/a/progress.json", b"{}")
     make("results/runs/a/tensorboard/events.out.tfevents.1", b"12:00")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -35,6 +35,27 @@ def check_config(config: Mapping[str, object], schema: str | Path, source: str) 
     rest = {key: value for key, value in values.items() if key != "bases"}
     for name, changes in values.get("bases", {}).items():
         check_config(merged(rest, changes), schema, f"{source}: bases.{name}")
+
+
+def read_profiles(paths: Sequence[str | Path]) -> JsonDict:
+    """Profiles of ``workflow/config``, each over those before it, all over ``default.yaml``; checked.
+
+    Raises:
+        ConfigError: as ``check_config``; or the file is missing or no YAML mapping.
+    """
+    files, config = [Path(path) for path in paths], {}
+    for file in (files[0].with_name("default.yaml"), *files):
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{file}: cannot be read ({reason}); fix it") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file}: holds no keys; start it from default.yaml")
+        config = merged(config, values)
+    schema = files[0].parents[1] / "schemas" / "config.schema.yaml"
+    check_config(config, schema, str(files[-1]))
+    return config
 
 
 def plain(value: object) -> object:

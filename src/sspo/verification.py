@@ -16,7 +16,15 @@ from sspo.files import as_json
 from sspo.provenance import ROOT, record_sha256, sha256_file
 
 # What carries times, or belongs to work in progress, is no result.
-UNRECORDED_FOLDERS = ("logs", "benchmarks", "checkpoint", "failure", "tensorboard", "wandb")
+UNRECORDED_FOLDERS = (
+    "logs",
+    "benchmarks",
+    "checkpoint",
+    "failure",
+    "plan",
+    "tensorboard",
+    "wandb",
+)
 UNRECORDED_FILES = ("progress.json", ".lock", "report.html")
 KEYS = (
     "commit",

@@ -1,0 +1,76 @@
+"""Measure one step of a plan's first run on this machine; writes the rates that plan.py reads.
+
+Nothing is measured twice: rates hold for one run's config, one base model and one machine. Where the
+device, the base model or the data are missing, nothing is written and plan.py says why.
+"""
+
+import argparse
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from sspo.cli import run, set_up_torch
+from sspo.config import JsonDict, PretrainConfig, RunConfig, from_dict, to_dict
+from sspo.datasets import Record, read_problems
+from sspo.files import write_json
+from sspo.planning import Planned, read_plan
+from sspo.provenance import hardware
+from sspo.tasks import SplitSpec, TraceStyle, make_splits
+
+PROBLEMS = 256
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, nargs="+", required=True, help="profiles to merge")
+    parser.add_argument("--output", type=Path, required=True, help="rates to write")
+    paths = parser.parse_args()
+    planned = read_plan(paths.config, cores=1)  # the step runs alone
+    if planned.obstacle or planned.rates(paths.output):
+        return
+    from sspo.calibration import measure_step  # here, as transformers takes seconds to import
+
+    config = from_dict(RunConfig, planned.first_run.config)
+    set_up_torch(config.compute)
+    print(f"measuring one step of {config.run} ...", flush=True)
+    with base_model(planned) as folder:
+        rates = measure_step(config, folder, problems(planned), learned=planned.has_base)
+    write_json(
+        paths.output,
+        {
+            "run": config.run,
+            "rates": to_dict(rates),
+            "hardware": hardware(),
+            "key": planned.rates_key(),
+        },
+    )
+
+
+@contextmanager
+def base_model(planned: Planned):
+    """The folder of the base model, or of a new one of its size."""
+    if planned.has_base:
+        yield planned.base_folder
+        return
+    from sspo.policy import build_model, save_model
+    from sspo.tokenizer import character_tokenizer
+
+    config = from_dict(PretrainConfig, planned.configs[planned.first_run.base])
+    tokenizer = character_tokenizer(config.characters)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(build_model(config.model, len(tokenizer), config.seed), tokenizer, folder)
+        yield Path(folder)
+
+
+def problems(planned: Planned) -> list[Record]:
+    """Training problems: those of the experiment where they are made already, else some like them."""
+    if planned.train_file.is_file():
+        return read_problems(planned.train_file)
+    task: JsonDict = planned.data_config
+    split = {**task["splits"]["train"], "size": PROBLEMS}
+    style = from_dict(TraceStyle, task["style"], "style.")
+    return make_splits(task["name"], {"train": from_dict(SplitSpec, split)}, style, 0)["train"]
+
+
+if __name__ == "__main__":
+    run(main)
