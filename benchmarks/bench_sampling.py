@@ -44,7 +44,7 @@ def make_sampler(name, model, tokenizer, setting):
         pytest.skip("vLLM is not installed (make vllm)")
     from sspo.rollout.vllm_engine import VllmEngine
 
-    engine = VllmEngine(str(setting.model), tokenizer, dtype="float32", max_batch=1024, seed=0)
+    engine = VllmEngine(str(setting.model), tokenizer, dtype="float32", seed=0)
     engine.load_weights(model.state_dict())
     return lambda prompts, sampling: ids_of(engine.generate(prompts, sampling))
 
