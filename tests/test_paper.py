@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -134,6 +137,29 @@ def test_claims_are_judged_on_the_pooled_benchmarks(workspace):
     assert by_split["hard"] == pytest.approx(by_split[["aime24", "aime25"]].mean())
     verdicts = json.loads((results / "claims.json").read_text())["comparisons"]
     assert {v["verdict"] for v in verdicts} == {"undecided"}  # one seed decides nothing
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_the_evaluation_runs_in_vllm_as_well(workspace, tmp_path):
+    pytest.importorskip("vllm")
+    results = workspace.folder / "results/paper"
+    config = json.loads((results / "evaluation/config.json").read_text())
+    config["evaluation"]["engine"] = "vllm"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    command = [
+        sys.executable, ROOT / "workflow/scripts/evaluate.py", "--config", tmp_path / "config.json",
+        "--model", results / "base/model", "--data", results / "data", "--output", tmp_path,
+    ]  # fmt: skip
+    subprocess.run(command, check=True, env={**os.environ, "SSPO_PIPELINE": ""})
+    by_vllm, by_torch = (
+        json.loads((folder / "eval.json").read_text())["splits"]
+        for folder in (tmp_path, results / "base")
+    )
+    assert by_vllm.keys() == by_torch.keys()
+    # Both sample from one model: responses of random weights are about as long.
+    lengths = [sum(s["response_tokens"] for s in found.values()) for found in (by_vllm, by_torch)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.3)
 
 
 def test_the_7b_variant_changes_what_seven_billion_parameters_need():

@@ -38,10 +38,10 @@ PROBLEMS = [
 ]
 
 
-def test_a_prompt_longer_than_the_context_names_file_and_problem(model, tokenizer):
-    check_lengths(PROBLEMS, tokenizer, model, 128 - 12, Path("train.jsonl"))
+def test_a_prompt_longer_than_the_context_names_file_and_problem(tokenizer):
+    check_lengths(PROBLEMS, tokenizer, 128, 128 - 12, Path("train.jsonl"))
     with pytest.raises(ConfigError, match=r"train.jsonl: problem b has 12 prompt tokens"):
-        check_lengths(PROBLEMS, tokenizer, model, 128 - 11, Path("train.jsonl"))
+        check_lengths(PROBLEMS, tokenizer, 128, 128 - 11, Path("train.jsonl"))
 
 
 def test_validation_repeats_itself_and_uses_the_first_problems_only(model, tokenizer):

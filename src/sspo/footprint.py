@@ -264,7 +264,11 @@ def _engine_parts(
     dtype = job.config["compute"]["dtype"]
     weights = BYTES[dtype] * size.parameters
     if engine == "vllm":
-        return [_vllm_part(job, weights, device, memory)]
+        merged = weights if job.config["lora"]["rank"] else 0
+        return [
+            _vllm_part(job, weights, device, memory),
+            Part("weights with adapters for vLLM", merged, "sampling", SMALLER),
+        ]
     copy = 0 if dtype == "float32" or job.config["lora"]["rank"] else weights
     shared = "set compute.dtype to float32, whose weights sampling shares"
     max_batch = job.config["rollout"]["max_batch"]
@@ -313,7 +317,7 @@ def _evaluation_parts(job: Job, size: ModelSize, device: str, memory: float | No
     smaller = SMALLER if dtype == "bfloat16" else "set compute.dtype to bfloat16"
     weights = Part("weights", BYTES[dtype] * size.parameters, remedy=smaller)
     if job.config["evaluation"]["engine"] == "vllm":
-        return [weights, _vllm_part(job, weights.size, device, memory)]
+        return [_vllm_part(job, weights.size, device, memory)]
     rows = min(job.work.sampled or sampling["max_batch"], sampling["max_batch"])
     return [weights, _sampling_part(job, rows, size, dtype)]
 

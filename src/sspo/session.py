@@ -29,16 +29,15 @@ from sspo.supervised import encode_solutions, train_supervised
 def check_lengths(
     problems: Sequence[Record],
     tokenizer,
-    model: PreTrainedModel,
+    context: int,
     max_response_tokens: int,
     path: Path,
 ) -> None:
-    """Refuse problems whose prompt and longest response overflow the model's context.
+    """Refuse problems whose prompt and longest response overflow the model's context (tokens).
 
     Raises:
         ConfigError: names the file, the problem and what to change.
     """
-    context = model.config.max_position_embeddings
     prompts = tokenizer([str(p["prompt"]) for p in problems])["input_ids"]
     worst = max(range(len(prompts)), key=lambda i: len(prompts[i]))
     if len(prompts[worst]) + max_response_tokens > context:
@@ -111,7 +110,8 @@ def run_supervised(
     reward = make_reward(config.reward)
     check_golds(validation, reward, validation_file)
     limit = config.sampling.max_response_tokens
-    check_lengths(validation, tokenizer, model, limit, validation_file)
+    context = model.config.max_position_embeddings
+    check_lengths(validation, tokenizer, context, limit, validation_file)
     engine = make_engine(
         "torch",
         model,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import (
@@ -18,7 +19,7 @@ from sspo.files import write_bytes, write_json
 from sspo.policy import load_model, load_tokenizer
 from sspo.provenance import write_record
 from sspo.rewards import check_golds, make_reward
-from sspo.rollout import make_engine
+from sspo.rollout import RolloutEngine, make_engine
 from sspo.session import check_lengths
 
 
@@ -38,24 +39,14 @@ def main() -> None:
     files = {split: paths.data / f"{split}.jsonl" for split in settings.splits}
     splits = {split: read_problems(file) for split, file in files.items()}
     reward = make_reward(from_dict(RewardConfig, config["reward"]))
+    tokenizer = load_tokenizer(paths.model)
+    context = load_json(paths.model / "config.json")["max_position_embeddings"]
     for split, problems in splits.items():
         check_golds(problems, reward, files[split])
-    tokenizer = load_tokenizer(paths.model)
-    model = load_model(paths.model, compute.dtype, compute.device)
-    engine = make_engine(
-        settings.engine,
-        model,
-        tokenizer,
-        folder=str(paths.model),
-        dtype=compute.dtype,
-        max_batch=sampling.max_batch,
-        seed=settings.seed,
-        stop_tokens=sampling.stop_tokens,
-        vllm_memory=settings.vllm_memory,
-    )
+        check_lengths(problems, tokenizer, context, sampling.max_response_tokens, files[split])
+    engine = load_engine(paths.model, tokenizer, settings, sampling, compute)
     results, lines, inputs = {}, [], [paths.config, *paths.model.iterdir()]
     for split, problems in splits.items():
-        check_lengths(problems, tokenizer, model, sampling.max_response_tokens, files[split])
         records = evaluate_problems(
             problems,
             engine,
@@ -82,6 +73,28 @@ def main() -> None:
         seeds=[settings.seed],
     )
     engine.close()
+
+
+def load_engine(
+    folder: Path,
+    tokenizer,
+    settings: EvaluationConfig,
+    sampling: SamplingConfig,
+    compute: ComputeConfig,
+) -> RolloutEngine:
+    """The engine that samples from the checkpoint; vLLM loads its own copy and wants all the memory."""
+    by_torch = settings.engine == "torch"
+    return make_engine(
+        settings.engine,
+        load_model(folder, compute.dtype, compute.device) if by_torch else None,
+        tokenizer,
+        folder=str(folder),
+        dtype=compute.dtype,
+        max_batch=sampling.max_batch,
+        seed=settings.seed,
+        stop_tokens=sampling.stop_tokens,
+        vllm_memory=settings.vllm_memory,
+    )
 
 
 if __name__ == "__main__":

@@ -40,8 +40,9 @@ def main() -> None:
     policy = load_policy(paths.base, config)
     reference = load_reference(paths.base, config)
     limit = config.rollout.max_response_tokens
-    check_lengths(problems, tokenizer, policy, limit, paths.problems)
-    check_lengths(validation, tokenizer, policy, limit, paths.validation)
+    context = policy.config.max_position_embeddings
+    check_lengths(problems, tokenizer, context, limit, paths.problems)
+    check_lengths(validation, tokenizer, context, limit, paths.validation)
     engine = make_engine(
         config.rollout.engine,
         policy,

@@ -39,8 +39,9 @@ def main() -> None:
     tokenizer = load_tokenizer(paths.base)
     policy, reference = load_policy(paths.base, config), load_reference(paths.base, config)
     limit = config.rollout.max_response_tokens
-    check_lengths(problems, tokenizer, policy, limit, paths.problems)
-    check_lengths(validation, tokenizer, policy, limit, paths.validation)
+    context = policy.config.max_position_embeddings
+    check_lengths(problems, tokenizer, context, limit, paths.problems)
+    check_lengths(validation, tokenizer, context, limit, paths.validation)
     engine = make_engine(
         "torch",
         policy.to(local_device(config)),
