@@ -65,17 +65,18 @@ def test_a_gold_that_nothing_can_earn_stops_a_script_before_it_computes(
     tmp_path, script, place, inputs
 ):
     settings = yaml.safe_load((ROOT / "workflow/config/default.yaml").read_text(encoding="utf-8"))
-    config = expand_config(settings, "default.yaml")[place]
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    configs = expand_config(settings, "default.yaml")
+    for name, config in (("config", configs[place]), ("tracking", configs["tracking"])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
     bad = [*PROBLEMS, {"id": "c", "prompt": "1+1=", "answer": "1#2", "solution": "+1=2#2"}]
     for name in ("problems", "warmup", "validation", "test", "hard"):
         records = [{"solution": "#3", **r} for r in (PROBLEMS if name == "warmup" else bad)]
         write_jsonl(tmp_path / f"{name}.jsonl", records)
     files = {"base": "nothing", "model": "nothing", "data": "."}
+    files |= {"config": "config.json", "tracking": "tracking.json"}
     command = [sys.executable, ROOT / f"workflow/scripts/{script}.py", "--output", tmp_path]
     for name in ("config", *inputs):
-        suffix = files.get(name, "config.json" if name == "config" else f"{name}.jsonl")
-        command += [f"--{name}", tmp_path / suffix]
+        command += [f"--{name}", tmp_path / files.get(name, f"{name}.jsonl")]
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1

@@ -39,10 +39,11 @@ def main() -> None:
     files = {split: paths.data / f"{split}.jsonl" for split in settings.splits}
     splits = {split: read_problems(file) for split, file in files.items()}
     reward = make_reward(from_dict(RewardConfig, config["reward"]))
+    for split, problems in splits.items():
+        check_golds(problems, reward, files[split])
     tokenizer = load_tokenizer(paths.model)
     context = load_json(paths.model / "config.json")["max_position_embeddings"]
     for split, problems in splits.items():
-        check_golds(problems, reward, files[split])
         check_lengths(problems, tokenizer, context, sampling.max_response_tokens, files[split])
     engine = load_engine(paths.model, tokenizer, settings, sampling, compute)
     results, lines, inputs = {}, [], [paths.config, *paths.model.iterdir()]
