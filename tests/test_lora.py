@@ -17,7 +17,7 @@ from sspo.optim import make_optimizer
 from sspo.policy import load_model, save_policy
 from sspo.trainer import train
 
-pytest.importorskip("peft", reason="peft is not installed (extra lora)")
+pytest.importorskip("peft", reason="peft is not installed (`make lora`)")
 
 IDS = torch.arange(3, 15).view(2, 6)
 
@@ -131,6 +131,6 @@ def test_a_saved_policy_is_an_ordinary_checkpoint_in_the_precision_of_the_run(
 def test_peft_not_installed_is_one_line_with_the_fix(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(
-        ConfigError, match=r"lora\.rank = 4: peft is not installed; run `pip install"
+        ConfigError, match=r"lora\.rank = 4: peft is not installed; run `make lora`"
     ):
         add_adapters(model, LoraConfig(4, 8.0), seed=0)

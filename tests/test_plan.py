@@ -103,7 +103,7 @@ def test_parameters_of_a_model_from_scratch_are_counted_exactly(model):
 
 
 def test_adapters_are_counted_exactly():
-    pytest.importorskip("peft", reason="peft is not installed (extra lora)")
+    pytest.importorskip("peft", reason="peft is not installed (`make lora`)")
     config = ModelConfig(hidden_size=64, layers=3, heads=2, mlp_size=96, context=64)
     model = build_model(config, 18, seed=0)
     add_adapters(model, LoraConfig(4, 8.0), seed=0)

@@ -35,8 +35,7 @@ def add_adapters(model: nn.Module, config: LoraConfig, seed: int) -> None:
         if error.name != "peft":
             raise
         raise ConfigError(
-            f"lora.rank = {config.rank}: peft is not installed; run `pip install -c requirements.txt "
-            "--editable '.[lora]'`, or set it to 0"
+            f"lora.rank = {config.rank}: peft is not installed; run `make lora`, or set it to 0"
         ) from None
     settings = peft.LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules="all-linear"

@@ -162,6 +162,11 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
             f"methods.{method}: rollout.engine = 'vllm' but vLLM is not installed; run `make vllm` "
             "or choose engine torch"
         )
+    if config["lora"]["rank"] and importlib.util.find_spec("peft") is None:
+        raise ConfigError(
+            f"lora.rank = {config['lora']['rank']} but peft is not installed; run `make lora` or set it "
+            "to 0"
+        )
     return {
         **_identity(method, regime["name"], regime["base"], seed),
         "tuned": _tuned(regime),
