@@ -52,13 +52,13 @@ def closure(name):
         ("files", {"files"}),
         ("provenance", {"provenance", "files"}),
         ("verification", {"verification", "provenance", "files"}),
-        ("policy", {"policy", "config"}),
+        ("policy", {"policy", "lora", "config"}),
         ("plan", {"plan", "config", "places", "schema", "tasks"}),
-        ("model_size", {"model_size", "pretrained", "policy", "config"}),
+        ("model_size", {"model_size", "pretrained", "policy", "lora", "config"}),
         (
             "footprint",
             {"footprint", "plan", "places", "schema", "tasks"}
-            | {"model_size", "pretrained", "policy", "config"},
+            | {"model_size", "pretrained", "policy", "lora", "config"},
         ),
         ("math_answers", {"math_answers"}),
         ("math_worker", {"math_worker"}),

@@ -479,6 +479,7 @@ def test_a_damaged_base_checkpoint_stops_a_run_with_one_line(real, tmp_path, dam
         "base": model,
         "problems": results / "data/train.jsonl",
         "validation": results / "data/validation.jsonl",
+        "tracking": results / "tracking/config.json",
         "output": run,
     }
     command += [part for name, path in arguments.items() for part in (f"--{name}", path)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from sspo.files import as_json
 from sspo.provenance import ROOT, record_sha256, sha256_file
 
-# What carries times, or belongs to work in progress, is no result.
+# What carries times, belongs to work in progress or says where curves are shown is no result.
 UNRECORDED_FOLDERS = (
     "logs",
     "benchmarks",
@@ -23,6 +23,7 @@ UNRECORDED_FOLDERS = (
     "failure",
     "plan",
     "tensorboard",
+    "tracking",
     "wandb",
 )
 UNRECORDED_FILES = ("progress.json", ".lock", "report.html")

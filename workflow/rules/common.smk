@@ -57,10 +57,10 @@ onstart:
 
 RESULTS, FIGURES = config["results_dir"], config["figures_dir"]
 BASES = [base_place(name) for name in (BASE, *config.get("bases", {}))]
-# A base model without data of its own shares the main one's.
 # Where curves are shown changes no result: an edit trains nothing anew.
 TRACKING = ancient(f"{RESULTS}/tracking/config.json")
 IMPORTED = [base for base in BASES if "checkpoint" in CONFIGS[base]]
+# A base model without data of its own shares the main one's.
 DATA = {base: f"{base}/data" if f"{base}/data" in CONFIGS else "data" for base in BASES}
 RUNS = {
     place.removeprefix("runs/"): run for place, run in CONFIGS.items() if place.startswith("runs/")
