@@ -16,7 +16,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sspo.config import CheckpointConfig, ConfigError
+from sspo.config import CheckpointConfig, ConfigError, SamplingConfig
 from sspo.policy import ScoreBatch, load_model, load_tokenizer, save_model, score
 from sspo.pretrained import checkpoint_files, checkpoint_folder, load_published
 from sspo.rollout import Sampling, make_engine
@@ -124,11 +124,10 @@ def test_vllm_follows_float32_weights_of_a_published_model_in_training(tmp_path,
         "vllm",
         policy,
         tokenizer,
-        folder=str(tmp_path),
+        folder=tmp_path,
         dtype=dtype,
-        max_batch=8,
+        sampling=SamplingConfig(1.0, 20, 8, (TURN,)),
         seed=0,
-        stop_tokens=[TURN],
     )
     prompts = tokenizer([f"<|im_start|>user\n{i} + 2 = ?{TURN}\n" for i in range(6)])["input_ids"]
     generator = torch.Generator().manual_seed(0)

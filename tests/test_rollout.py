@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from sspo import tasks
-from sspo.config import ConfigError, ModelConfig
+from sspo.config import ConfigError, ModelConfig, SamplingConfig
 from sspo.policy import ScoreBatch, build_model, load_model, score
 from sspo.rollout import Completion, Sampling, decoder, make_engine, sample_seed
 from sspo.rollout.torch_engine import TorchEngine
@@ -22,6 +22,7 @@ from sspo.rollout.vllm_engine import VllmEngine
 from sspo.tokenizer import character_tokenizer
 
 CONTEXT = 320
+SAMPLING = SamplingConfig(temperature=1.0, max_response_tokens=40, max_batch=99, stop_tokens=())
 TOLERANCE = 3e-5  # nats, float32; both engines stay below 5e-6 with these weights
 
 
@@ -323,7 +324,9 @@ def test_a_sample_seed_depends_on_every_coordinate_and_on_nothing_else():
 
 
 def test_make_engine_gives_a_torch_engine_on_the_live_policy(model, tokenizer):
-    engine = make_engine("torch", model, tokenizer, folder="", dtype="float32", max_batch=8, seed=0)
+    engine = make_engine(
+        "torch", model, tokenizer, folder="", dtype="float32", sampling=SAMPLING, seed=0
+    )
     assert isinstance(engine, TorchEngine)
     assert engine.model is model
     assert engine.shares_policy
@@ -333,7 +336,7 @@ def test_an_engine_in_another_precision_samples_from_a_copy_that_follows_the_pol
     model, tokenizer, prompts
 ):
     engine = make_engine(
-        "torch", model, tokenizer, folder="", dtype="bfloat16", max_batch=99, seed=0
+        "torch", model, tokenizer, folder="", dtype="bfloat16", sampling=SAMPLING, seed=0
     )
     request = Sampling(20, 1.0, seeds_of(prompts))
     assert model.dtype == torch.float32
@@ -367,13 +370,17 @@ def test_an_unknown_stop_token_is_refused_by_name(model, tokenizer):
 
 def test_an_unknown_engine_raises(model, tokenizer):
     with pytest.raises(ValueError, match="unknown rollout engine 'sglang'"):
-        make_engine("sglang", model, tokenizer, folder="", dtype="float32", max_batch=8, seed=0)
+        make_engine(
+            "sglang", model, tokenizer, folder="", dtype="float32", sampling=SAMPLING, seed=0
+        )
 
 
 def test_vllm_not_installed_is_one_line_with_the_fix(folder, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ConfigError, match="vLLM is not installed; run `make vllm`") as caught:
-        make_engine("vllm", None, tokenizer, folder=folder, dtype="float32", max_batch=8, seed=0)
+        make_engine(
+            "vllm", None, tokenizer, folder=folder, dtype="float32", sampling=SAMPLING, seed=0
+        )
     assert "\n" not in str(caught.value)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sspo.config import ConfigError
+from sspo.config import ConfigError, first_line
 from sspo.datasets import Record, read_jsonl
 from sspo.math_answers import MARK
 
@@ -217,9 +217,8 @@ def _read_hub(data_set: DataSet, revision: str, name: str) -> list[Record]:
             )
         )
     except Exception as error:  # the hub's libraries raise many types
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ConfigError(
-            f"{data_set.hub} at {revision}: cannot be loaded ({reason}); check the network and "
+            f"{data_set.hub} at {revision}: cannot be loaded ({first_line(error)}); check the network and "
             f"math_data.revisions, or set math_data.source to a folder that holds {name}.jsonl or "
             f"{name}.parquet"
         ) from None

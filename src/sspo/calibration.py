@@ -17,13 +17,12 @@ from pathlib import Path
 
 import torch
 
+from sspo.actors import load_actors
 from sspo.config import RunConfig
 from sspo.datasets import Record
 from sspo.optim import make_optimizer
 from sspo.plan import Rates
-from sspo.policy import load_policy, load_reference, load_tokenizer
 from sspo.rewards import make_reward
-from sspo.rollout import make_engine
 from sspo.trainer import collect_rollout
 from sspo.update import Actors, update_policy
 
@@ -63,7 +62,7 @@ def measure_step(
         learned: whether the checkpoint has been trained before.
     """
     config = shortened(config)
-    actors = _actors(config, folder)
+    actors = load_actors(config, folder, make_reward(config.reward))
     start_seconds = time.process_time()  # of processor time: another process at work costs nothing
     optimizer = make_optimizer(
         actors.policy, config.train.learning_rate, config.train.betas, config.train.weight_decay
@@ -89,30 +88,6 @@ def measure_step(
         learned=learned,
         parameters=actors.policy.num_parameters(),
         memory_gib=_peak_gib(config.compute.device),
-    )
-
-
-def _actors(config: RunConfig, folder: str | Path) -> Actors:
-    tokenizer = load_tokenizer(folder)
-    policy = load_policy(folder, config)
-    engine = make_engine(
-        config.rollout.engine,
-        policy,
-        tokenizer,
-        folder=str(folder),
-        dtype=config.compute.dtype,
-        max_batch=config.rollout.max_batch,
-        seed=config.seed,
-        stop_tokens=config.rollout.stop_tokens,
-        vllm_memory=config.rollout.vllm_memory,
-    )
-    return Actors(
-        policy=policy,
-        reference=load_reference(folder, config),
-        engine=engine,
-        tokenizer=tokenizer,
-        reward=make_reward(config.reward),
-        validate=dict,
     )
 
 

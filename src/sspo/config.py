@@ -11,6 +11,7 @@ from typing import Literal
 
 from sspo.typed import ConfigError as ConfigError
 from sspo.typed import JsonDict as JsonDict
+from sspo.typed import first_line as first_line
 from sspo.typed import from_dict as from_dict
 from sspo.typed import from_json as from_json
 from sspo.typed import load_json as load_json

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen3Config
 from transformers.models.qwen3 import Qwen3ForCausalLM
 
-from sspo.config import ConfigError, ModelConfig, RunConfig
+from sspo.config import ConfigError, ModelConfig, RunConfig, first_line
 from sspo.lora import add_adapters, merge_adapters
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -252,7 +252,7 @@ def _load(kind, folder: str | Path, **kwargs):
             str(folder), local_files_only=True, trust_remote_code=False, **kwargs
         )
     except Exception as error:  # transformers and safetensors raise many types for damaged files
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(
-            f"{folder}: checkpoint cannot be read ({reason}); delete the folder and run its rule again"
+            f"{folder}: checkpoint cannot be read ({first_line(error)}); delete the folder and run its "
+            "rule again"
         ) from error

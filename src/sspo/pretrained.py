@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sspo.config import CheckpointConfig, ConfigError
+from sspo.config import CheckpointConfig, ConfigError, first_line
 
 # What a checkpoint consists of; a repository may hold other formats of the same weights as well.
 PARTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -43,10 +43,9 @@ def checkpoint_folder(config: CheckpointConfig) -> Path:
             config.source, revision=config.revision, allow_patterns=list(PARTS)
         )
     except Exception as error:  # the hub's client raises many types
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ConfigError(
             f"checkpoint.source = {config.source!r} at {config.revision[:12]}: cannot be fetched "
-            f"({reason}); where there is a network, run `hf download {config.source} --revision "
+            f"({first_line(error)}); where there is a network, run `hf download {config.source} --revision "
             f"{config.revision} --local-dir FOLDER`, and give that folder as checkpoint.source with an "
             "empty checkpoint.revision"
         ) from error

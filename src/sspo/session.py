@@ -118,9 +118,8 @@ def run_supervised(
         tokenizer,
         folder="",
         dtype=config.compute.dtype,
-        max_batch=config.sampling.max_batch,
+        sampling=config.sampling,
         seed=config.seed,
-        stop_tokens=config.sampling.stop_tokens,
     )
     validate = make_validation(
         validation, engine, tokenizer, reward, config.validation, config.sampling, config.seed

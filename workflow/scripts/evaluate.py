@@ -89,11 +89,10 @@ def load_engine(
         settings.engine,
         load_model(folder, compute.dtype, compute.device) if by_torch else None,
         tokenizer,
-        folder=str(folder),
+        folder=folder,
         dtype=compute.dtype,
-        max_batch=sampling.max_batch,
+        sampling=sampling,
         seed=settings.seed,
-        stop_tokens=sampling.stop_tokens,
         vllm_memory=settings.vllm_memory,
     )
 

@@ -21,7 +21,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -56,10 +56,12 @@ def process_place() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def local_device(config: RunConfig) -> str:
-    """The device of this process: on one machine, processes take its GPUs in order."""
-    cuda = config.compute.device.startswith("cuda")
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else config.compute.device
+def on_local_device(config: RunConfig) -> RunConfig:
+    """The run on the device of this process: on one machine, processes take its GPUs in order."""
+    if not config.compute.device.startswith("cuda"):
+        return config
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return replace(config, compute=replace(config.compute, device=device))
 
 
 def micro_batch_size(config: RunConfig, processes: int) -> int:
@@ -213,8 +215,6 @@ class SspoTrainer(GRPOTrainer):
             callbacks=[StepEnd(self)],
         )
         self._refuse_sharding()
-        if actors.reference is not None:
-            actors.reference.to(self.accelerator.device)
         self.run, self.actors, self.run_log, self.progress = config, actors, log, progress
         self.objective = LOSSES[config.objective.name]
         self.share: Share | None = None

@@ -1,10 +1,11 @@
 """Rollout engines behind one interface: ``TorchEngine`` (reference) and ``VllmEngine``."""
 
 import copy
-from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
+from sspo.config import SamplingConfig
 from sspo.rollout.engine import Completion, RolloutEngine, Sampling, end_tokens, sample_seed
 
 __all__ = ["Completion", "RolloutEngine", "Sampling", "end_tokens", "make_engine", "sample_seed"]
@@ -15,11 +16,10 @@ def make_engine(
     model,
     tokenizer,
     *,
-    folder: str,
+    folder: str | Path,
     dtype: str,
-    max_batch: int,
+    sampling: SamplingConfig,
     seed: int,
-    stop_tokens: Sequence[str] = (),
     vllm_memory: float = 0.3,
 ) -> RolloutEngine:
     """The engine called ``name`` ("torch" or "vllm"), sampling from ``model``.
@@ -30,9 +30,8 @@ def make_engine(
         tokenizer: the model's tokenizer.
         folder: the checkpoint vLLM builds its own copy from.
         dtype: of the weights that are sampled from, "float32" or "bfloat16".
-        max_batch: responses sampled at once (torch engine).
+        sampling: tokens that end a response, and responses sampled at once (torch engine).
         seed: engine seed (vLLM); samples carry their own.
-        stop_tokens: tokens that end a response beside the tokenizer's end token.
         vllm_memory: share of the GPU's memory that vLLM takes.
 
     Raises:
@@ -46,7 +45,11 @@ def make_engine(
         if not shares:
             model = copy.deepcopy(model).to(getattr(torch, dtype))
         return TorchEngine(
-            model, tokenizer, max_batch=max_batch, shares_policy=shares, stop_tokens=stop_tokens
+            model,
+            tokenizer,
+            max_batch=sampling.max_batch,
+            shares_policy=shares,
+            stop_tokens=sampling.stop_tokens,
         )
     if name == "vllm":
         from sspo.rollout.vllm_engine import VllmEngine
@@ -57,6 +60,6 @@ def make_engine(
             seed=seed,
             dtype=dtype,
             gpu_memory_fraction=vllm_memory,
-            stop_tokens=stop_tokens,
+            stop_tokens=sampling.stop_tokens,
         )
     raise ValueError(f"unknown rollout engine {name!r}; choose torch or vllm")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sspo.config import ConfigError, load_json
+from sspo.config import ConfigError, first_line, load_json
 from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
 
 LOWEST_TEMPERATURE = 0.01  # vLLM raises a lower one to this, with no more than a warning
@@ -172,9 +172,8 @@ def _failure_explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # vLLM has no common class of errors
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise RuntimeError(
-            f"vLLM stopped ({reason}); run again, the run resumes from its newest saved state"
+            f"vLLM stopped ({first_line(error)}); run again, the run resumes from its newest saved state"
         ) from error
 
 

@@ -1,0 +1,74 @@
+"""What a run trains with, loaded from its files: problems, models, engine, reward and validation."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from sspo.config import RunConfig
+from sspo.datasets import Record, read_problems
+from sspo.policy import load_policy, load_reference, load_tokenizer
+from sspo.rewards import RewardFunction, check_golds, make_reward
+from sspo.rollout import make_engine
+from sspo.session import check_lengths, make_validation
+from sspo.update import Actors
+
+
+def load_actors(config: RunConfig, folder: str | Path, reward: RewardFunction) -> Actors:
+    """Policy, reference, tokenizer and engine from a checkpoint; validation measures nothing yet.
+
+    Raises:
+        ConfigError: a checkpoint that cannot be used, or a package that is not installed.
+    """
+    tokenizer = load_tokenizer(folder)
+    policy = load_policy(folder, config)
+    engine = make_engine(
+        config.rollout.engine,
+        policy,
+        tokenizer,
+        folder=folder,
+        dtype=config.compute.dtype,
+        sampling=config.rollout,
+        seed=config.seed,
+        vllm_memory=config.rollout.vllm_memory,
+    )
+    return Actors(policy, load_reference(folder, config), engine, tokenizer, reward, dict)
+
+
+def open_run(
+    config: RunConfig, base: Path, problems_file: Path, validation_file: Path
+) -> tuple[list[Record], Actors]:
+    """Training problems, and all that takes part in the run.
+
+    Golds are checked before a model is loaded, as that takes longer.
+
+    Args:
+        config: the run.
+        base: checkpoint to start from.
+        problems_file: training problems.
+        validation_file: validation problems.
+
+    Raises:
+        ConfigError: as ``load_actors``; a gold answer that does not verify against itself; a prompt
+            that leaves no room for a response.
+    """
+    reward = make_reward(config.reward)
+    problems, validation = read_problems(problems_file), read_problems(validation_file)
+    files = {problems_file: problems, validation_file: validation}
+    for file, records in files.items():
+        check_golds(records, reward, file)
+    actors = load_actors(config, base, reward)
+    context = actors.policy.config.max_position_embeddings
+    for file, records in files.items():
+        limit = config.rollout.max_response_tokens
+        check_lengths(records, actors.tokenizer, context, limit, file)
+    validate = make_validation(
+        validation,
+        actors.engine,
+        actors.tokenizer,
+        reward,
+        config.validation,
+        config.rollout,
+        config.seed,
+    )
+    return problems, dataclasses.replace(actors, validate=validate)
