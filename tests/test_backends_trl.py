@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -25,10 +27,10 @@ from test_trainer import (
     run_training,
     weights,
 )
-from trl_worker import VARIANTS, Gradients, drifting_config
+from trl_worker import VARIANTS, Gradients, drifting_actors, drifting_config
 
 from sspo.backends.trl import SspoTrainer, micro_batch_size, schedule
-from sspo.config import ConfigError, SupervisedConfig, load_json, to_dict
+from sspo.config import ConfigError, LoraConfig, SupervisedConfig, load_json, to_dict
 from sspo.datasets import batches, write_jsonl
 from sspo.failures import TrainingError
 from sspo.files import write_json
@@ -40,9 +42,12 @@ from sspo.supervised import encode_solutions, train_supervised
 pytestmark = pytest.mark.trl
 
 ROOT = Path(__file__).parents[1]
-# Processes and the largest micro-batch: an update's 8 responses in one pass, in two passes, in two
-# processes, and in two processes of two passes each.
-SPLITS = {"one": (1, 8), "accumulated": (1, 4), "processes": (2, 4), "both": (2, 2)}
+# Largest micro-batch, processes, sharded or not: an update's 8 responses in one pass, in two passes, in two
+# processes, in two processes of two passes each, and in two processes that hold half of each weight.
+SPLITS = {
+    "one": (8, 1, 0), "accumulated": (4, 1, 0), "processes": (4, 2, 0), "both": (2, 2, 0),
+    "sharded": (4, 2, 1),
+}  # fmt: skip
 
 
 def launch(processes, *command):
@@ -83,7 +88,7 @@ def native(tmp_path_factory):
     for variant in VARIANTS:
         folder = tmp_path_factory.mktemp(variant)
         with Gradients() as gradients:
-            run_training(folder, drifting_config(variant, micro_batch=8))
+            run_training(folder, drifting_config(variant, micro_batch=8), drifting_actors())
         found[variant] = gradients.kept, read_metrics(folder)
     return found
 
@@ -91,9 +96,10 @@ def native(tmp_path_factory):
 @pytest.fixture(scope="module", params=SPLITS)
 def inside_trl(request, tmp_path_factory):
     """The same from TRL, for each way to split an update."""
-    processes, micro_batch = SPLITS[request.param]
+    micro_batch, processes, sharded = SPLITS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
-    launch(processes, ROOT / "tests" / "trl_worker.py", folder, micro_batch, processes)
+    worker = ROOT / "tests" / "trl_worker.py"
+    launch(processes, worker, folder, micro_batch, processes, sharded)
     return {
         variant: (
             load_file(folder / variant / "gradients.safetensors"),
@@ -107,15 +113,18 @@ def test_every_update_has_the_native_gradient_however_it_is_split(native, inside
     for variant in VARIANTS:
         expected, found = native[variant][0], inside_trl[variant][0]
         assert expected.keys() == found.keys() and len(found) == 4
-        for update, gradient in expected.items():
-            error = (found[update] - gradient).norm()
-            assert error <= 1e-3 * gradient.norm() + 1e-7, (variant, update)
+        # Rounding to bfloat16 may change what is sampled later.
+        compared = ["update-0", "update-1"] if variant == "bfloat16" else expected
+        tolerance = 3e-2 if variant == "bfloat16" else 1e-3
+        for update in compared:
+            error = (found[update] - expected[update]).norm()
+            assert error <= tolerance * expected[update].norm() + 1e-7, (variant, update)
         # The second update of the first rollout is off-policy.
         assert expected["update-0"].norm() > 0.01 and expected["update-1"].norm() > 0.01
 
 
 def test_every_record_is_the_native_one_however_an_update_is_split(native, inside_trl):
-    for variant in VARIANTS:
+    for variant in VARIANTS.keys() - {"bfloat16"}:
         expected, found = native[variant][1], inside_trl[variant][1]
         assert found[2]["log_ratio_var"] > 1e-4, "the policy did not drift: nothing was compared"
         for ours, theirs in zip(expected, found, strict=True):
@@ -168,11 +177,32 @@ def test_prompts_that_cannot_be_shared_out_in_whole_groups_are_refused():
         micro_batch_size(run_config("sspo"), 3)
 
 
-def test_another_engine_is_refused(tmp_path):
-    config = run_config("sspo")
-    config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, engine="vllm"))
-    with pytest.raises(ConfigError, match=r"engine = 'torch' only, not 'vllm'"):
-        SspoTrainer(config, make_actors(), PROBLEMS, RunLog(tmp_path))
+@pytest.mark.parametrize(
+    ("deepspeed", "fsdp", "rank", "message"),
+    [
+        ({"zero_stage": 3}, None, 0, "ZeRO-3 is not supported; shard parameters by FSDP"),
+        (None, {"fsdp_version": 1}, 0, "FSDP needs fsdp_version: 2"),
+        (None, {"cpu_ram_efficient_loading": True}, 0, "set fsdp_cpu_ram_efficient_loading: false"),
+        (None, {}, 4, r"FSDP cannot shard adapters \(lora.rank\)"),
+        ({"zero_stage": 2}, None, 4, None),
+        (None, {}, 0, None),
+    ],
+)
+def test_a_launch_that_would_train_something_else_is_refused(deepspeed, fsdp, rank, message):
+    usual = {"fsdp_version": 2, "cpu_ram_efficient_loading": False}
+    state = SimpleNamespace(
+        deepspeed_plugin=deepspeed and SimpleNamespace(**deepspeed),
+        fsdp_plugin=None if fsdp is None else SimpleNamespace(**(usual | fsdp)),
+    )
+    trainer = SimpleNamespace(
+        accelerator=SimpleNamespace(state=state), is_fsdp_enabled=fsdp is not None
+    )
+    config = dataclasses.replace(run_config("sspo"), lora=LoraConfig(rank, 8.0))
+    expected = nullcontext()
+    if message:
+        expected = pytest.raises(ConfigError, match=f"backends.accelerate_config: .*{message}")
+    with expected:
+        SspoTrainer._check_sharding(trainer, config)
 
 
 # A complete run, script against script
@@ -194,29 +224,35 @@ def guessing_model():
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """A results folder with one run by each trainer, TRL's in two processes."""
+    """A results folder with a native run and others inside TRL, in two processes."""
     folder = tmp_path_factory.mktemp("results")
     save_model(guessing_model(), TOKENIZER, folder / "base" / "model")
     write_json(folder / "tracking.json", {"service": "none", "project": ""})
     problems = [{**p, "answer": "7"} for p in PROBLEMS]
     for name in ("train", "validation"):
         write_jsonl(folder / "data" / f"{name}.jsonl", problems)
-    for name, processes, script in (("native", 1, "train"), ("trl", 2, "train_trl")):
-        output = folder / "runs" / name
-        config = dataclasses.replace(run_config("sspo"), run=name, method=name, trainer=name)
-        write_json(output / "config.json", to_dict(config))
-        launch(
-            processes, ROOT / "workflow" / "scripts" / f"{script}.py",
-            "--config", output / "config.json", "--base", folder / "base" / "model",
-            "--problems", folder / "data/train.jsonl", "--output", output,
-            "--validation", folder / "data/validation.jsonl",
-            "--tracking", folder / "tracking.json",
-        )  # fmt: skip
+    scripts = ROOT / "workflow" / "scripts"
+    run_script(folder, run_config("sspo"), "native", 1, scripts / "train.py")
+    run_script(folder, run_config("sspo"), "trl", 2, scripts / "train_trl.py")
+    sharding = (ROOT / "tests" / "trl_worker.py", "run")
+    run_script(folder, run_config("sspo"), "sharded", 2, *sharding, scripts / "train_trl.py")
     return folder
 
 
-def test_a_complete_run_leaves_what_a_native_run_leaves(results):
-    native, inside = results / "runs/native", results / "runs/trl"
+def run_script(folder, config, name, processes, *command):
+    output = folder / "runs" / name
+    write_json(output / "config.json", to_dict(dataclasses.replace(config, run=name, method=name)))
+    launch(
+        processes, *command,
+        "--config", output / "config.json", "--base", folder / "base" / "model",
+        "--problems", folder / "data/train.jsonl", "--output", output,
+        "--validation", folder / "data/validation.jsonl", "--tracking", folder / "tracking.json",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["trl", "sharded"])
+def test_a_complete_run_leaves_what_a_native_run_leaves(results, name):
+    native, inside = results / "runs/native", results / "runs" / name
     events = "events.out.tfevents.*"  # named after their time, by the first process alone
     assert len([*inside.rglob(events)]) == len([*native.rglob(events)]) == 1
     names = [{p.name for p in f.rglob("*") if not p.match(events)} for f in (inside, native)]
@@ -230,13 +266,29 @@ def test_a_complete_run_leaves_what_a_native_run_leaves(results):
 
 
 def test_a_saved_model_is_the_trained_one_and_loads_as_any_other(results):
-    base, *trained = (
-        torch.cat([p.flatten() for p in load_model(folder / "model").parameters()])
-        for folder in (results / "base", results / "runs/native", results / "runs/trl")
+    base, native, *trained = (
+        torch.cat([p.flatten() for p in load_model(results / place / "model").parameters()])
+        for place in ("base", "runs/native", "runs/trl", "runs/sharded")
     )
-    moved = (trained[0] - base).norm()
+    moved = (native - base).norm()
     assert moved > 0.0
-    assert (trained[1] - trained[0]).norm() < 0.05 * moved
+    for found in trained:
+        assert (found - native).norm() < 0.05 * moved
+
+
+@pytest.mark.vllm
+def test_every_process_samples_with_a_vllm_that_follows_the_policy(results):
+    pytest.importorskip("vllm", reason="vLLM is not installed (`make vllm`)")
+    config = run_config("sspo", learning_rate=3e-2)
+    config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, engine="vllm"))
+    run_script(results, config, "vllm", 2, ROOT / "workflow" / "scripts" / "train_trl.py")
+    records = read_metrics(results / "runs/vllm")
+    assert len(records) == 4
+    assert records[-1]["kl"] > 1e-3, "the policy did not move: nothing was followed"
+    for record in records[1:]:
+        assert record["engine_logprob_gap"] < 1e-4
+    saved = load_model(results / "runs/vllm/model").state_dict()
+    assert all(torch.isfinite(tensor).all() for tensor in saved.values())
 
 
 def test_summarize_reads_a_run_as_any_other(results, tmp_path):

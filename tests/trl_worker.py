@@ -1,12 +1,21 @@
-"""One process of ``test_backends_trl.py``: trains every objective inside TRL and keeps its gradients."""
+"""One process of ``test_backends_trl.py``.
+
+Trains every objective inside TRL and keeps the gradients; or, given ``run``, is a script whose
+parameters are sharded.
+"""
 
 import dataclasses
+import os
+import runpy
 import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 from safetensors.torch import save_file
 from test_trainer import PROBLEMS, make_actors, run_config
+from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from sspo.backends.trl import SspoTrainer, process_place
@@ -15,7 +24,11 @@ from sspo.metrics import RunLog
 
 # A rate at which the second update of a rollout is far from on-policy; no clipping of gradients.
 DRIFT = {"steps": 2, "learning_rate": 3e-3, "warmup_updates": 2, "max_grad_norm": 1e9}
-VARIANTS = {name: (name, {}) for name in LOSSES} | {"kl": ("sspo", {"kl_coefficient": 0.5})}
+VARIANTS = {name: (name, {}) for name in LOSSES} | {
+    "kl": ("sspo", {"kl_coefficient": 0.5}),
+    "checkpointed": ("sspo", {"gradient_checkpointing": True}),
+    "bfloat16": ("sspo", {}),
+}
 
 
 def drifting_config(variant, micro_batch):
@@ -23,7 +36,17 @@ def drifting_config(variant, micro_batch):
     objective, changes = VARIANTS[variant]
     config = run_config(objective, micro_batch=micro_batch, **DRIFT, **changes)
     rollout = dataclasses.replace(config.rollout, temperature=0.8)
-    return dataclasses.replace(config, rollout=rollout)
+    compute = config.compute
+    if variant == "bfloat16":
+        compute = dataclasses.replace(compute, dtype="bfloat16")
+    return dataclasses.replace(config, rollout=rollout, compute=compute)
+
+
+def drifting_actors():
+    """An engine with weights of its own: bfloat16 in training must not change what is sampled here."""
+    actors = make_actors()
+    actors.engine.own_model()
+    return actors
 
 
 class Gradients:
@@ -38,21 +61,41 @@ class Gradients:
         self.handle.remove()
 
     def _keep(self, optimizer, *_):
-        grads = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
-        self.kept[f"update-{len(self.kept)}"] = torch.cat(grads).clone()
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        whole = [g.full_tensor() if isinstance(g, DTensor) else g for g in grads]
+        self.kept[f"update-{len(self.kept)}"] = torch.cat([g.flatten() for g in whole]).clone()
 
 
-def main(folder, micro_batch, processes):
+def shard_on_cpu():
+    """Let accelerate shard parameters here (FSDP2), which it offers for accelerators alone."""
+    torch.distributed.init_process_group("gloo")
+    PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_XPU)
+    os.environ |= {
+        "ACCELERATE_TORCH_DEVICE": "cpu", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    }  # fmt: skip
+
+
+def main(folder, micro_batch, processes, sharded):
     torch.set_num_threads(1)
+    if sharded:
+        shard_on_cpu()
     for variant in VARIANTS:
-        log, actors = RunLog(folder / variant), make_actors()
+        log, actors = RunLog(folder / variant), drifting_actors()
         trainer = SspoTrainer(drifting_config(variant, micro_batch), actors, PROBLEMS, log)
         assert trainer.accelerator.num_processes == processes
         with Gradients() as gradients:
             trainer.train()
+        shards = [p for p in actors.policy.parameters() if isinstance(p, DTensor)]
+        assert bool(sharded) == bool(shards)
         if process_place()[0] == 0:
             save_file(gradients.kept, folder / variant / "gradients.safetensors")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    if sys.argv[1] == "run":
+        shard_on_cpu()
+        sys.argv = sys.argv[2:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

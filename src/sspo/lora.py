@@ -49,9 +49,13 @@ def add_adapters(model: nn.Module, config: LoraConfig, seed: int) -> None:
 
 
 def plain_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights under the names of the model without adapters, adapters added to them."""
+    """The weights under the names of the model without adapters, adapters added to them.
+
+    Where processes hold a part of each weight (FSDP), all of them have to call this, and all get the
+    whole weights.
+    """
     weights = {
-        name.replace(".base_layer.", "."): tensor
+        name.replace(".base_layer.", "."): _whole(tensor)
         for name, tensor in model.state_dict().items()
         if ".lora_" not in name
     }
@@ -70,6 +74,11 @@ def merge_adapters(model: nn.Module) -> None:
         setattr(model.get_submodule(parent), child, layer.get_base_layer())
     model.load_state_dict(weights)
     model.requires_grad_(True)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    # DTensor's own method; importing that class would make every script start later.
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -192,12 +192,6 @@ def _check_trl(config: JsonDict, method: str, sections: JsonDict) -> None:
             f"methods.{method}: trainer = 'trl' makes micro-batches of equal size; set "
             "train.micro_batch_tokens to 0"
         )
-    engine = sections["rollout"]["engine"]
-    if engine != "torch":
-        raise ConfigError(
-            f"methods.{method}: trainer = 'trl' samples with rollout.engine = 'torch' only, not "
-            f"{engine!r}; change one"
-        )
     launch = config["backends"]["accelerate_config"]
     if launch and not Path(launch).is_file():
         raise ConfigError(

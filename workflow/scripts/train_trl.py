@@ -3,12 +3,13 @@
 import shutil
 
 from sspo.actors import open_run
-from sspo.backends.trl import SspoTrainer, on_local_device, process_place
+from sspo.backends.trl import SspoTrainer, join_processes, on_local_device, process_place
 from sspo.checkpoint import refuse_non_finite
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import RunConfig, TrackingConfig, from_json
 from sspo.locks import hold_folder
-from sspo.policy import save_policy
+from sspo.lora import plain_weights
+from sspo.policy import load_model, save_model
 from sspo.provenance import write_record
 from sspo.session import Progress
 from sspo.tracking import TrackedLog, Tracker
@@ -29,15 +30,19 @@ def main() -> None:
         hold_folder(paths.output)
     config = on_local_device(from_json(RunConfig, paths.config))
     set_up_torch(config.compute)
+    join_processes(config)
     problems, actors = open_run(config, paths.base, paths.problems, paths.validation)
     tracker = Tracker(paths.output, config.run, from_json(TrackingConfig, paths.tracking))
     log = TrackedLog(paths.output / "checkpoint", tracker)
     progress = Progress(paths.output / "progress.json", config.run, config.train.steps)
     SspoTrainer(config, actors, problems, log, progress).train()
+    weights = plain_weights(actors.policy)
     if rank != 0:
         return
-    refuse_non_finite(actors.policy, config.run)
-    save_policy(actors.policy, actors.tokenizer, paths.output / "model", config.compute.dtype)
+    policy = load_model(paths.base, config.compute.dtype)
+    policy.load_state_dict(weights)
+    refuse_non_finite(policy, config.run)
+    save_model(policy, actors.tokenizer, paths.output / "model")
     log.publish(paths.output)
     results = [paths.output / name for name in ("metrics.jsonl", "rollouts.jsonl.gz")]
     write_record(

@@ -4,8 +4,8 @@ TRL and the Trainer below it bring what many processes need: the distributed mod
 log-probabilities from a fused language-model head. Rollouts, rewards, advantages, losses and statistics
 are the native trainer's own functions, so a run means the same in both. What differs:
 
-- every process samples and rewards its own share of the prompts, whole groups of every update, from
-  its whole copy of the policy; sharded parameters are refused;
+- every process samples and rewards its own share of the prompts, whole groups of every update, with an
+  engine of its own; where parameters are sharded (FSDP2), that engine gets the whole weights;
 - micro-batches are equal parts of that share, all of them differentiated;
 - a gradient that is not finite stops the run without a ``failure/`` folder, and a run that was
   interrupted starts over.
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
@@ -34,10 +35,12 @@ from trl import GRPOConfig, GRPOTrainer
 from sspo.config import ConfigError, RunConfig
 from sspo.datasets import Record, batches
 from sspo.failures import TrainingError
+from sspo.lora import plain_weights
 from sspo.losses import LOSSES, check_objective
 from sspo.metrics import Metrics, RunLog, UpdateStats
 from sspo.optim import learning_rate_at
 from sspo.policy import ScoreBatch
+from sspo.rollout.torch_engine import TorchEngine
 from sspo.trainer import collect_rollout, kept_rollouts, rollout_metrics
 from sspo.update import (
     Actors,
@@ -54,6 +57,17 @@ from sspo.update import (
 def process_place() -> tuple[int, int]:
     """(rank, number of processes) as the launcher tells them; (0, 1) without a launcher."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_processes(config: RunConfig) -> None:
+    """Meet the other processes, where a launcher started several. vLLM has to find them together."""
+    if process_place()[1] > 1:
+        PartialState(cpu=config.compute.device == "cpu")
+
+
+def shards_are_asked_for() -> bool:
+    """Whether the launcher's file says FSDP: processes will hold a part of each weight."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def on_local_device(config: RunConfig) -> RunConfig:
@@ -200,12 +214,9 @@ class SspoTrainer(GRPOTrainer):
             ConfigError: an engine, a launch or batch sizes that this trainer does not support.
         """
         check_objective(config.objective.name, config.objective.params)
-        if config.rollout.engine != "torch":
-            raise ConfigError(
-                f"{config.method}: trainer = 'trl' samples with rollout.engine = 'torch' only, not "
-                f"{config.rollout.engine!r}; change one"
-            )
         _, processes = process_place()
+        if shards_are_asked_for() and isinstance(actors.engine, TorchEngine):
+            actors.engine.own_model()  # before TRL makes a forward pass that a copy would share
         super().__init__(
             model=actors.policy,
             reward_funcs=actors.reward,  # TRL wants one; rewards come with the rollout
@@ -214,7 +225,7 @@ class SspoTrainer(GRPOTrainer):
             processing_class=actors.tokenizer,
             callbacks=[StepEnd(self)],
         )
-        self._refuse_sharding()
+        self._check_sharding(config)
         self.run, self.actors, self.run_log, self.progress = config, actors, log, progress
         self.objective = LOSSES[config.objective.name]
         self.share: Share | None = None
@@ -222,10 +233,10 @@ class SspoTrainer(GRPOTrainer):
 
     def begin(self) -> None:
         """Record the policy before training."""
+        validation = self._validate()
         if self.accelerator.is_main_process:
             self.run_log.rewind(None)
-            record = {"step": 0, "sampled_tokens": 0, **self.actors.validate()}
-            self.run_log.write("metrics", [record])
+            self.run_log.write("metrics", [{"step": 0, "sampled_tokens": 0, **validation}])
         self.began = time.perf_counter()
 
     def end_update(self) -> None:
@@ -235,10 +246,10 @@ class SspoTrainer(GRPOTrainer):
         if left:
             return
         record = self._step_record(step)
+        if step % settings.eval_every == 0 or step == settings.steps:
+            record |= self._validate()
         if not self.accelerator.is_main_process:
             return
-        if step % settings.eval_every == 0 or step == settings.steps:
-            record |= self.actors.validate()
         self.run_log.write("metrics", [record])
         kept = kept_rollouts(self.share.rollout, step, settings.keep_rollouts)
         self.run_log.write("rollouts", kept)
@@ -336,13 +347,29 @@ class SspoTrainer(GRPOTrainer):
         gap = torch.tensor([scorer.gap], device=device)
         scorer.gap = self.accelerator.gather(gap).max().item()
 
-    def _refuse_sharding(self) -> None:
-        plugin = self.accelerator.state.deepspeed_plugin
-        if self.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
-            raise ConfigError(
-                "backends.accelerate_config: sharded parameters (FSDP, ZeRO-3) are not supported, "
-                "because every process samples from a whole policy; use DDP, or ZeRO-1 or ZeRO-2"
+    def _validate(self) -> Metrics:
+        """Measured by the first process; all give it their part of the weights."""
+        self.actors.engine.load_weights(plain_weights(self.actors.policy))
+        return self.actors.validate() if self.accelerator.is_main_process else {}
+
+    def _check_sharding(self, config: RunConfig) -> None:
+        state = self.accelerator.state
+        if state.deepspeed_plugin is not None and state.deepspeed_plugin.zero_stage == 3:
+            refuse_launch("ZeRO-3 is not supported; shard parameters by FSDP (fsdp_version: 2)")
+        if not self.is_fsdp_enabled:
+            return
+        if state.fsdp_plugin.fsdp_version != 2:
+            refuse_launch("FSDP needs fsdp_version: 2")
+        if state.fsdp_plugin.cpu_ram_efficient_loading:
+            refuse_launch(
+                "every process loads the models: set fsdp_cpu_ram_efficient_loading: false"
             )
+        if config.lora.rank:
+            refuse_launch("FSDP cannot shard adapters (lora.rank) beside frozen weights; use DDP")
+
+
+def refuse_launch(reason: str) -> None:
+    raise ConfigError(f"backends.accelerate_config: {reason}")
 
 
 class StepEnd(TrainerCallback):

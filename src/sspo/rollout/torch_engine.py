@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -46,6 +47,10 @@ class TorchEngine:
         """Copy the given weights into the engine's model, unless it is the policy itself."""
         if not self.shares_policy:
             self.model.load_state_dict(state_dict)
+
+    def own_model(self) -> None:
+        """Sample from a copy of the model from now on: others are about to change its parameters."""
+        self.model, self.shares_policy = copy.deepcopy(self.model), False
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Completion]:

@@ -65,6 +65,7 @@ class VllmEngine:
                 max_model_len=self.context,
                 dtype=dtype,
                 seed=seed,
+                distributed_executor_backend="external_launcher" if _is_one_of_many() else None,
                 enforce_eager=on_cpu,
                 gpu_memory_utilization=gpu_memory_fraction,
                 kv_cache_memory_bytes=int(cpu_cache_gib * 2**30) if on_cpu else None,
@@ -148,6 +149,12 @@ class VllmEngine:
             )
             for seed in seeds
         ]
+
+
+def _is_one_of_many() -> bool:
+    """Whether a launcher started several processes: each samples with a vLLM of its own."""
+    group = torch.distributed
+    return group.is_available() and group.is_initialized() and group.get_world_size() > 1
 
 
 def _import_vllm():
