@@ -97,10 +97,10 @@ def test_every_run_is_a_job_and_ends_with_the_bytes_of_a_local_run(local, worksp
 def test_a_study_is_one_job_array_and_ends_with_the_bytes_of_local_runs(local, workspace):
     for made in ("data", "base"):
         shutil.copytree(local.folder / "results" / made, workspace.folder / "results" / made)
-    text = workspace.run(*THROUGH_SLURM, "--slurm-array-jobs", "train, evaluate", *TARGETS)
-    arrays = re.findall(r"SLURM job ID (\d+)\. The individual task IDs are 1-2\.", text)
-    assert len(arrays) == 2  # the runs, then their evaluations
-    assert "submitted with SLURM jobid" not in text
+    text = workspace.run(*THROUGH_SLURM, "--slurm-array-jobs", "train", *TARGETS)
+    assert len(re.findall(r"SLURM job ID \d+\. The individual task IDs are 1-2\.", text)) == 1
+    alone = re.findall(r"submitted with SLURM jobid \d+ \(log: \S+/rule_(\w+)/", text)
+    assert alone.count("evaluate") == 2 and "train" not in alone
     assert_same_results(local, workspace, *RUNS)
 
 
