@@ -84,6 +84,12 @@ def test_the_table_holds_exactly_the_documented_objectives_and_their_units():
     assert units == dict.fromkeys(sequences, "sequence") | {"dapo": "token", "cispo": "token"}
 
 
+def test_a_batch_holds_its_sequences_or_its_response_tokens():
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    held = {name: objective.units(mask) for name, objective in LOSSES.items()}
+    assert held == dict.fromkeys(LOSSES, 2.0) | {"dapo": 3.0, "cispo": 3.0}
+
+
 # Plain loops -----------------------------------------------------------------------------------
 
 
