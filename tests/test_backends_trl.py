@@ -29,6 +29,7 @@ from test_trainer import (
 )
 from trl_worker import VARIANTS, Gradients, drifting_actors, drifting_config
 
+from sspo.backends.launch import check_sharding
 from sspo.backends.trl import SspoTrainer, micro_batch_size, schedule
 from sspo.config import ConfigError, LoraConfig, SupervisedConfig, load_json, to_dict
 from sspo.datasets import batches, write_jsonl
@@ -194,15 +195,12 @@ def test_a_launch_that_would_train_something_else_is_refused(deepspeed, fsdp, ra
         deepspeed_plugin=deepspeed and SimpleNamespace(**deepspeed),
         fsdp_plugin=None if fsdp is None else SimpleNamespace(**(usual | fsdp)),
     )
-    trainer = SimpleNamespace(
-        accelerator=SimpleNamespace(state=state), is_fsdp_enabled=fsdp is not None
-    )
     config = dataclasses.replace(run_config("sspo"), lora=LoraConfig(rank, 8.0))
     expected = nullcontext()
     if message:
         expected = pytest.raises(ConfigError, match=f"backends.accelerate_config: .*{message}")
     with expected:
-        SspoTrainer._check_sharding(trainer, config)
+        check_sharding(state, config)
 
 
 # A complete run, script against script

@@ -18,7 +18,8 @@ from test_trainer import PROBLEMS, make_actors, run_config
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from sspo.backends.trl import SspoTrainer, process_place
+from sspo.backends.launch import process_place
+from sspo.backends.trl import SspoTrainer
 from sspo.losses import LOSSES
 from sspo.metrics import RunLog
 

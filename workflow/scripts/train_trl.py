@@ -3,7 +3,8 @@
 import shutil
 
 from sspo.actors import open_run
-from sspo.backends.trl import SspoTrainer, join_processes, on_local_device, process_place
+from sspo.backends.launch import join_processes, on_local_device, process_place
+from sspo.backends.trl import SspoTrainer
 from sspo.checkpoint import refuse_non_finite
 from sspo.cli import parse_paths, run, set_up_torch
 from sspo.config import RunConfig, TrackingConfig, from_json

@@ -18,20 +18,19 @@ whole update as it holds, times the number of processes: the sum is the gradient
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from sspo.backends.launch import check_sharding, process_place, shards_are_asked_for
 from sspo.config import ConfigError, RunConfig
 from sspo.datasets import Record, batches
 from sspo.failures import TrainingError
@@ -52,30 +51,6 @@ from sspo.update import (
     response_gradient,
     update_metrics,
 )
-
-
-def process_place() -> tuple[int, int]:
-    """(rank, number of processes) as the launcher tells them; (0, 1) without a launcher."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def join_processes(config: RunConfig) -> None:
-    """Meet the other processes, where a launcher started several. vLLM has to find them together."""
-    if process_place()[1] > 1:
-        PartialState(cpu=config.compute.device == "cpu")
-
-
-def shards_are_asked_for() -> bool:
-    """Whether the launcher's file says FSDP: processes will hold a part of each weight."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-
-
-def on_local_device(config: RunConfig) -> RunConfig:
-    """The run on the device of this process: on one machine, processes take its GPUs in order."""
-    if not config.compute.device.startswith("cuda"):
-        return config
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return replace(config, compute=replace(config.compute, device=device))
 
 
 def micro_batch_size(config: RunConfig, processes: int) -> int:
@@ -225,7 +200,7 @@ class SspoTrainer(GRPOTrainer):
             processing_class=actors.tokenizer,
             callbacks=[StepEnd(self)],
         )
-        self._check_sharding(config)
+        check_sharding(self.accelerator.state, config)
         self.run, self.actors, self.run_log, self.progress = config, actors, log, progress
         self.objective = LOSSES[config.objective.name]
         self.share: Share | None = None
@@ -351,25 +326,6 @@ class SspoTrainer(GRPOTrainer):
         """Measured by the first process; all give it their part of the weights."""
         self.actors.engine.load_weights(plain_weights(self.actors.policy))
         return self.actors.validate() if self.accelerator.is_main_process else {}
-
-    def _check_sharding(self, config: RunConfig) -> None:
-        state = self.accelerator.state
-        if state.deepspeed_plugin is not None and state.deepspeed_plugin.zero_stage == 3:
-            refuse_launch("ZeRO-3 is not supported; shard parameters by FSDP (fsdp_version: 2)")
-        if not self.is_fsdp_enabled:
-            return
-        if state.fsdp_plugin.fsdp_version != 2:
-            refuse_launch("FSDP needs fsdp_version: 2")
-        if state.fsdp_plugin.cpu_ram_efficient_loading:
-            refuse_launch(
-                "every process loads the models: set fsdp_cpu_ram_efficient_loading: false"
-            )
-        if config.lora.rank:
-            refuse_launch("FSDP cannot shard adapters (lora.rank) beside frozen weights; use DDP")
-
-
-def refuse_launch(reason: str) -> None:
-    raise ConfigError(f"backends.accelerate_config: {reason}")
 
 
 class StepEnd(TrainerCallback):

@@ -1,0 +1,58 @@
+"""The processes that `accelerate launch` starts: their place, their device, and who holds the weights."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+
+from sspo.config import ConfigError, RunConfig
+
+
+def process_place() -> tuple[int, int]:
+    """(rank, number of processes) as the launcher tells them; (0, 1) without a launcher."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_processes(config: RunConfig) -> None:
+    """Meet the other processes, where a launcher started several. vLLM has to find them together."""
+    if process_place()[1] > 1:
+        PartialState(cpu=config.compute.device == "cpu")
+
+
+def shards_are_asked_for() -> bool:
+    """Whether the launcher's file says FSDP: processes will hold a part of each weight."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def on_local_device(config: RunConfig) -> RunConfig:
+    """The run on the device of this process: on one machine, processes take its GPUs in order."""
+    if not config.compute.device.startswith("cuda"):
+        return config
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return replace(config, compute=replace(config.compute, device=device))
+
+
+def check_sharding(state: AcceleratorState, config: RunConfig) -> None:
+    """Refuse ways to share out the weights that would not train what the config says.
+
+    Raises:
+        ConfigError: names what to change in the launcher's file.
+    """
+    if state.deepspeed_plugin is not None and state.deepspeed_plugin.zero_stage == 3:
+        _refuse("ZeRO-3 is not supported; shard parameters by FSDP (fsdp_version: 2)")
+    fsdp = getattr(state, "fsdp_plugin", None)  # there only where FSDP is used
+    if fsdp is None:
+        return
+    if fsdp.fsdp_version != 2:
+        _refuse("FSDP needs fsdp_version: 2")
+    if fsdp.cpu_ram_efficient_loading:
+        _refuse("every process loads the models: set fsdp_cpu_ram_efficient_loading: false")
+    if config.lora.rank:
+        _refuse("FSDP cannot shard adapters (lora.rank) beside frozen weights; use DDP")
+
+
+def _refuse(reason: str) -> None:
+    raise ConfigError(f"backends.accelerate_config: {reason}")
