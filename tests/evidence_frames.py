@@ -1,6 +1,7 @@
 """Frames of a study of several regimes with made-up numbers, for the figure tests."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,13 @@ def make_trials(methods) -> pd.DataFrame:
 
 
 def evidence_frames(methods, plan_file, seeds: int = 3) -> dict[str, pd.DataFrame]:
-    """``runs``, ``trials``, ``comparisons`` and ``factorial``."""
+    """``runs``, ``trials``, ``comparisons`` and ``factorial``: copies, free to be changed."""
+    frames = _evidence_frames(tuple(methods), plan_file, seeds)
+    return {name: frame.copy() for name, frame in frames.items()}
+
+
+@cache  # the intervals of all comparisons take seconds
+def _evidence_frames(methods, plan_file, seeds):
     runs = make_runs(methods, seeds)
     report = claims_report(load_plan(plan_file), runs)
     return {
