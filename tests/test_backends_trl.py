@@ -29,7 +29,7 @@ from test_trainer import (
 )
 from trl_worker import VARIANTS, Gradients, drifting_actors, drifting_config
 
-from sspo.backends.launch import check_sharding
+from sspo.backends.launch import check_launch
 from sspo.backends.trl import SspoTrainer, micro_batch_size, schedule
 from sspo.config import ConfigError, LoraConfig, SupervisedConfig, load_json, to_dict
 from sspo.datasets import batches, write_jsonl
@@ -51,20 +51,17 @@ SPLITS = {
 }  # fmt: skip
 
 
-def launch(processes, *command):
-    """Run a script in so many processes on CPU.
-
-    By torchrun, which accelerate uses for GPUs: on CPU, `accelerate launch --num_processes 2` starts a
-    single process and says nothing.
-    """
+def launch(processes, *command, file="ddp"):
+    """Run a script in so many processes on CPU, by `accelerate launch` with a file of ours."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torchrun = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
-        "--master_addr", "127.0.0.1", "--master_port", str(port),
+    accelerate = [
+        sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch",
+        "--config_file", str(ROOT / "profiles" / "accelerate" / f"{file}.yaml"),
+        "--num_processes", str(processes), "--main_process_port", str(port),
     ]  # fmt: skip
-    start = torchrun if processes > 1 else [sys.executable]
+    start = accelerate if processes > 1 else [sys.executable]
     paths = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
         [*start, *map(str, command)], capture_output=True, text=True, env={**os.environ, **paths}
@@ -100,7 +97,8 @@ def inside_trl(request, tmp_path_factory):
     micro_batch, processes, sharded = SPLITS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     worker = ROOT / "tests" / "trl_worker.py"
-    launch(processes, worker, folder, micro_batch, processes, sharded)
+    file = "fsdp2" if sharded else "ddp"
+    launch(processes, worker, folder, micro_batch, processes, sharded, file=file)
     return {
         variant: (
             load_file(folder / variant / "gradients.safetensors"),
@@ -189,18 +187,32 @@ def test_prompts_that_cannot_be_shared_out_in_whole_groups_are_refused():
         (None, {}, 0, None),
     ],
 )
-def test_a_launch_that_would_train_something_else_is_refused(deepspeed, fsdp, rank, message):
+def test_sharding_that_would_train_something_else_is_refused(deepspeed, fsdp, rank, message):
     usual = {"fsdp_version": 2, "cpu_ram_efficient_loading": False}
     state = SimpleNamespace(
         deepspeed_plugin=deepspeed and SimpleNamespace(**deepspeed),
         fsdp_plugin=None if fsdp is None else SimpleNamespace(**(usual | fsdp)),
+        mixed_precision="no",
     )
     config = dataclasses.replace(run_config("sspo"), lora=LoraConfig(rank, 8.0))
     expected = nullcontext()
     if message:
         expected = pytest.raises(ConfigError, match=f"backends.accelerate_config: .*{message}")
     with expected:
-        check_sharding(state, config)
+        check_launch(state, config)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "agree"),
+    [("no", "float32", True), ("bf16", "bfloat16", True), ("bf16", "float32", False)],
+)
+def test_a_launch_in_another_precision_than_the_configs_is_refused(precision, dtype, agree):
+    state = SimpleNamespace(mixed_precision=precision, deepspeed_plugin=None)
+    config = run_config("sspo")
+    config = dataclasses.replace(config, compute=dataclasses.replace(config.compute, dtype=dtype))
+    message = "mixed_precision: bf16 beside compute.dtype: float32; write 'no'"
+    with nullcontext() if agree else pytest.raises(ConfigError, match=message):
+        check_launch(state, config)
 
 
 # A complete run, script against script
@@ -232,12 +244,12 @@ def results(tmp_path_factory):
     scripts = ROOT / "workflow" / "scripts"
     run_script(folder, run_config("sspo"), "native", 1, scripts / "train.py")
     run_script(folder, run_config("sspo"), "trl", 2, scripts / "train_trl.py")
-    sharding = (ROOT / "tests" / "trl_worker.py", "run")
-    run_script(folder, run_config("sspo"), "sharded", 2, *sharding, scripts / "train_trl.py")
+    sharding = (ROOT / "tests" / "trl_worker.py", "run", scripts / "train_trl.py")
+    run_script(folder, run_config("sspo"), "sharded", 2, *sharding, file="fsdp2")
     return folder
 
 
-def run_script(folder, config, name, processes, *command):
+def run_script(folder, config, name, processes, *command, file="ddp"):
     output = folder / "runs" / name
     write_json(output / "config.json", to_dict(dataclasses.replace(config, run=name, method=name)))
     launch(
@@ -245,6 +257,7 @@ def run_script(folder, config, name, processes, *command):
         "--config", output / "config.json", "--base", folder / "base" / "model",
         "--problems", folder / "data/train.jsonl", "--output", output,
         "--validation", folder / "data/validation.jsonl", "--tracking", folder / "tracking.json",
+        file=file,
     )  # fmt: skip
 
 

@@ -71,10 +71,7 @@ def shard_on_cpu():
     """Let accelerate shard parameters here (FSDP2), which it offers for accelerators alone."""
     torch.distributed.init_process_group("gloo")
     PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_XPU)
-    os.environ |= {
-        "ACCELERATE_TORCH_DEVICE": "cpu", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2",
-        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
-    }  # fmt: skip
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
 
 
 def main(folder, micro_batch, processes, sharded):

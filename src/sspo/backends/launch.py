@@ -35,12 +35,15 @@ def on_local_device(config: RunConfig) -> RunConfig:
     return replace(config, compute=replace(config.compute, device=device))
 
 
-def check_sharding(state: AcceleratorState, config: RunConfig) -> None:
-    """Refuse ways to share out the weights that would not train what the config says.
+def check_launch(state: AcceleratorState, config: RunConfig) -> None:
+    """Refuse a launcher's file with which processes would not train what the config says.
 
     Raises:
-        ConfigError: names what to change in the launcher's file.
+        ConfigError: names what to change in the file.
     """
+    if config.compute.dtype == "float32" and state.mixed_precision != "no":
+        found = f"mixed_precision: {state.mixed_precision} beside compute.dtype: float32"
+        _refuse(f"{found}; write 'no' there, the run's config decides")
     if state.deepspeed_plugin is not None and state.deepspeed_plugin.zero_stage == 3:
         _refuse("ZeRO-3 is not supported; shard parameters by FSDP (fsdp_version: 2)")
     fsdp = getattr(state, "fsdp_plugin", None)  # there only where FSDP is used

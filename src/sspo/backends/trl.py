@@ -30,7 +30,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from sspo.backends.launch import check_sharding, process_place, shards_are_asked_for
+from sspo.backends.launch import check_launch, process_place, shards_are_asked_for
 from sspo.config import ConfigError, RunConfig
 from sspo.datasets import Record, batches
 from sspo.failures import TrainingError
@@ -200,7 +200,7 @@ class SspoTrainer(GRPOTrainer):
             processing_class=actors.tokenizer,
             callbacks=[StepEnd(self)],
         )
-        check_sharding(self.accelerator.state, config)
+        check_launch(self.accelerator.state, config)
         self.run, self.actors, self.run_log, self.progress = config, actors, log, progress
         self.objective = LOSSES[config.objective.name]
         self.share: Share | None = None
