@@ -21,7 +21,6 @@ from sspo.checkpoint import CheckpointStore
 from sspo.config import RunConfig
 from sspo.datasets import Record, batches
 from sspo.failures import TrainingError
-from sspo.lora import plain_weights
 from sspo.losses import check_objective
 from sspo.metrics import Metrics, RunLog
 from sspo.optim import make_optimizer
@@ -102,7 +101,7 @@ def collect_rollout(
         for j in range(group)
     ]
     sampling = Sampling(config.rollout.max_response_tokens, config.rollout.temperature, seeds)
-    actors.engine.load_weights(plain_weights(actors.policy))
+    actors.sync_engine()
     completions = actors.engine.generate(prompts, sampling)
     if len(completions) != len(prompts):
         raise TrainingError(f"asked for {len(prompts)} completions, got {len(completions)}")
@@ -150,5 +149,5 @@ def kept_rollouts(rollout: Rollout, step: int, count: int) -> list[Record]:
 
 
 def _validate(actors: Actors) -> Metrics:
-    actors.engine.load_weights(plain_weights(actors.policy))
+    actors.sync_engine()
     return actors.validate()

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from sspo.config import RunConfig
 from sspo.datasets import Record, micro_batches
 from sspo.failures import PoisonedUpdateError
+from sspo.lora import plain_weights
 from sspo.losses import LOSSES, k3_divergence, token_coefficients
 from sspo.metrics import Metrics, UpdateStats
 from sspo.optim import NonFiniteError, apply_update, learning_rate_at
@@ -46,6 +47,10 @@ class Actors:
     tokenizer: object
     reward: Callable[[str, Completion], Reward]
     validate: Callable[[], Metrics]
+
+    def sync_engine(self) -> None:
+        """Let the engine sample from the policy as it stands; every process calls this together."""
+        self.engine.load_weights(plain_weights(self.policy))
 
 
 @dataclass(frozen=True)

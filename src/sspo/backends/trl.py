@@ -34,7 +34,6 @@ from sspo.backends.launch import check_launch, process_place, shards_are_asked_f
 from sspo.config import ConfigError, RunConfig
 from sspo.datasets import Record, batches
 from sspo.failures import TrainingError
-from sspo.lora import plain_weights
 from sspo.losses import LOSSES, check_objective
 from sspo.metrics import Metrics, RunLog, UpdateStats
 from sspo.optim import learning_rate_at
@@ -324,7 +323,7 @@ class SspoTrainer(GRPOTrainer):
 
     def _validate(self) -> Metrics:
         """Measured by the first process; all give it their part of the weights."""
-        self.actors.engine.load_weights(plain_weights(self.actors.policy))
+        self.actors.sync_engine()
         return self.actors.validate() if self.accelerator.is_main_process else {}
 
 
