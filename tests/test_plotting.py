@@ -15,9 +15,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from study_frames import study_frames
 
 from sspo.evidence_figures import QUADRANTS
-from sspo.plotting import ATTENUATION, FIGURES, LOG_RATIO_LINES, FrameError, save
+from sspo.plotting import FIGURES, FrameError, save
 from sspo.statistics import Interval, mean_interval
 from sspo.tables import separate_best, shown_metrics
+from sspo.training_figures import ATTENUATION, LOG_RATIO_LINES
 
 ROOT = Path(__file__).parents[1]
 METHODS = {

@@ -19,6 +19,7 @@ from pandas import DataFrame
 
 from sspo.statistics import mean_interval
 
+Frames = Mapping[str, DataFrame]
 Methods = Mapping[str, Mapping[str, str]]
 
 CONTROL = "supervised"  # trained without reward, so only its accuracy is drawn

@@ -18,6 +18,7 @@ from pandas import DataFrame
 
 from sspo.claims_plan import CLAIM_TEXT
 from sspo.curves import (
+    Frames,
     Look,
     Methods,
     add_legend,
@@ -30,8 +31,6 @@ from sspo.curves import (
 from sspo.places import BASE, MAIN
 from sspo.statistics import mean_interval
 from sspo.tables import WIDTH, method_label
-
-Frames = Mapping[str, DataFrame]
 
 OUTCOMES = {"test_pass@1": "final test pass@1", "drawdown": "worst drawdown\n(validation pass@1)"}
 QUADRANTS = {

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from matplotlib.figure import Figure
-from pandas import DataFrame, Series
+from pandas import Series
 
-from sspo.curves import Methods
+from sspo.curves import Frames, Methods
 from sspo.evidence_figures import short_params
 from sspo.places import MAIN
 from sspo.tables import NO_BREAK, WIDTH, Row, draw_table, method_label
 
-Frames = Mapping[str, DataFrame]
 NONE = "\N{EN DASH}"
 
 MEASURES = {

@@ -12,10 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from sspo.curves import Look, Methods, add_legend, method_handles, shown_looks
+from sspo.curves import Frames, Look, Methods, add_legend, method_handles, shown_looks
 from sspo.tables import WIDTH
-
-Frames = Mapping[str, DataFrame]
 
 GRADIENT_PANELS = {
     "cosine": "cosine with the\ntrue gradient",

@@ -10,10 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
+from sspo.curves import Frames, Methods
 from sspo.statistics import Interval, mean_interval
-
-Frames = Mapping[str, DataFrame]
-Methods = Mapping[str, Mapping[str, str]]
 
 WIDTH = 5.5  # inches
 LINE = 0.145  # inches per line of text
