@@ -32,6 +32,7 @@ def closure(name):
         ("batch", {"batch"}),
         ("losses", {"losses", "gates", "batch"}),
         ("config", {"config"}),
+        ("study_config", {"study_config", "config"}),
         ("tasks", {"tasks"}),
         ("metrics", {"metrics", "files"}),
         ("tracking", {"tracking", "metrics", "config", "files"}),
@@ -45,7 +46,7 @@ def closure(name):
         (
             "math_data",
             {"math_data", "benchmarks", "datasets", "overlap", "rewards", "math_reward"}
-            | {"math_answers", "math_worker", "config", "files", *ROLLOUT},
+            | {"math_answers", "math_worker", "study_config", "config", "files", *ROLLOUT},
         ),
         ("checkpoint", {"checkpoint", "config"}),
         ("locks", {"locks", "config"}),
@@ -53,11 +54,11 @@ def closure(name):
         ("provenance", {"provenance", "files"}),
         ("verification", {"verification", "provenance", "files"}),
         ("policy", {"policy", "lora", "config"}),
-        ("plan", {"plan", "config", "places", "schema", "tasks"}),
+        ("plan", {"plan", "study_config", "config", "places", "schema", "tasks"}),
         ("model_size", {"model_size", "pretrained", "policy", "lora", "config"}),
         (
             "footprint",
-            {"footprint", "plan", "places", "schema", "tasks"}
+            {"footprint", "plan", "study_config", "places", "schema", "tasks"}
             | {"model_size", "pretrained", "policy", "lora", "config"},
         ),
         ("math_answers", {"math_answers"}),
@@ -82,7 +83,8 @@ def test_the_core_knows_neither_plots_nor_provenance_nor_the_session(module):
 
 @pytest.mark.parametrize("module", ["exact", "staleness"])
 def test_the_exact_study_rests_on_the_objectives_alone(module):
-    core = {"exact", "staleness", "losses", "gates", "batch", "advantages", "config", "typed"}
+    core = {"exact", "staleness", "losses", "gates", "batch", "advantages"}
+    core |= {"study_config", "config", "typed"}
     assert closure(module) - {"__init__"} <= core
 
 

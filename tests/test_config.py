@@ -13,12 +13,11 @@ import pytest
 import yaml
 
 from sspo import config as config_module
+from sspo import study_config
 from sspo.config import (
     ComputeConfig,
     ConfigError,
     ControlConfig,
-    EvaluationConfig,
-    ExactStudyConfig,
     ModelConfig,
     PretrainConfig,
     RunConfig,
@@ -32,6 +31,7 @@ from sspo.experiment import expand_config
 from sspo.losses import LOSSES
 from sspo.runs import control_steps
 from sspo.schema import check_config
+from sspo.study_config import EvaluationConfig, ExactStudyConfig
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
 SCHEMA = WORKFLOW / "schemas" / "config.schema.yaml"
@@ -585,7 +585,8 @@ def test_schema_and_dataclasses_agree_on_keys_and_all_are_required(section, kind
     root = yaml.safe_load(SCHEMA.read_text())
     own = root["properties"][section]
     target = root["$defs"][own["$ref"].split("/")[-1]] if "$ref" in own else own
-    fields = {field.name for field in dataclasses.fields(getattr(config_module, kind))}
+    known = vars(config_module) | vars(study_config)
+    fields = {field.name for field in dataclasses.fields(known[kind])}
     assert set(target["properties"]) == fields
     assert set((own | target if "required" in target else target | own)["required"]) == fields
 

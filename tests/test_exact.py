@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sspo.advantages import group_advantages
-from sspo.config import ExactStudyConfig
 from sspo.exact import (
     QUADRANTS,
     describe,
@@ -22,6 +21,7 @@ from sspo.exact import (
     response_logprobs,
 )
 from sspo.losses import LOSSES
+from sspo.study_config import ExactStudyConfig
 
 
 def method(objective: str, normalize_std: bool = True, **params) -> dict:

@@ -16,7 +16,7 @@ import yaml
 from test_config import SCHEMA, merge, read
 
 from sspo.benchmarks import DATA_SETS
-from sspo.config import ConfigError, MathDataConfig, RewardConfig
+from sspo.config import ConfigError, RewardConfig
 from sspo.datasets import overlap, read_jsonl, read_problems, write_jsonl
 from sspo.evaluation import evaluate_problems, summarize
 from sspo.experiment import expand_config, split_names
@@ -24,6 +24,7 @@ from sspo.math_data import make_math_splits
 from sspo.rewards import Reward, make_reward, state_answer
 from sspo.rollout.engine import Completion
 from sspo.schema import check_config
+from sspo.study_config import MathDataConfig
 
 ROOT = Path(__file__).parents[1]
 SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sspo.config import TuningConfig, from_dict
+from sspo.config import from_dict
+from sspo.study_config import TuningConfig
 from sspo.tuning import apply_choice, choose, trial_score
 
 TRIALS = {

@@ -23,8 +23,9 @@ import torch
 from pandas import DataFrame
 from torch import Tensor
 
-from sspo.config import ExactStudyConfig, JsonDict
+from sspo.config import JsonDict
 from sspo.losses import LOSSES
+from sspo.study_config import ExactStudyConfig
 
 QUADRANTS = ("pos_up", "pos_down", "neg_up", "neg_down")
 

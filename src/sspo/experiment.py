@@ -11,14 +11,10 @@ from sspo.benchmarks import DATA_SETS, HUB
 from sspo.config import (
     CheckpointConfig,
     ConfigError,
-    EvaluationConfig,
-    ExactStudyConfig,
     JsonDict,
-    MathDataConfig,
     ModelConfig,
     PretrainConfig,
     TrackingConfig,
-    TuningConfig,
     from_dict,
 )
 from sspo.places import BASE, base_place
@@ -32,6 +28,7 @@ from sspo.runs import (
     tuning_runs,
 )
 from sspo.schema import merged, plain
+from sspo.study_config import EvaluationConfig, ExactStudyConfig, MathDataConfig, TuningConfig
 from sspo.tasks import TASKS
 from sspo.tracking import check_packages
 

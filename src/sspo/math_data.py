@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from sspo.benchmarks import load_data_set
-from sspo.config import PROBLEM, ConfigError, MathDataConfig
+from sspo.config import ConfigError
 from sspo.datasets import Record, normalized
 from sspo.overlap import find_overlaps
 from sspo.rewards import RewardFunction, check_golds, judge_gold
+from sspo.study_config import PROBLEM, MathDataConfig
 
 
 @dataclass

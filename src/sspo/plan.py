@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sspo.config import EvaluationConfig, JsonDict, ValidationConfig, from_dict
+from sspo.config import JsonDict, ValidationConfig, from_dict
 from sspo.places import BASE, CONTROL, TUNING, base_place
 from sspo.schema import merged
+from sspo.study_config import EvaluationConfig
 from sspo.tasks import TASKS
 
 PROMPT_TOKENS = 512  # longest prompt of real data, assumed [ours]

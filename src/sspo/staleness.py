@@ -16,9 +16,10 @@ from pandas import DataFrame
 from torch import Tensor
 
 from sspo.advantages import group_advantages
-from sspo.config import ExactStudyConfig, JsonDict
+from sspo.config import JsonDict
 from sspo.exact import World, enumerate_world, expected_reward, response_logprobs
 from sspo.losses import LOSSES, token_coefficients
+from sspo.study_config import ExactStudyConfig
 
 
 def push_down(config: ExactStudyConfig) -> DataFrame:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sspo.config import JsonDict, Trial, TuningConfig
+from sspo.config import JsonDict
+from sspo.study_config import Trial, TuningConfig
 
 Records = Sequence[Mapping[str, object]]
 

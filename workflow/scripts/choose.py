@@ -5,10 +5,11 @@ import json
 import pandas as pd
 
 from sspo.cli import parse_paths, run
-from sspo.config import TuningConfig, from_json
+from sspo.config import from_json
 from sspo.datasets import read_jsonl
 from sspo.files import write_json
 from sspo.provenance import write_record
+from sspo.study_config import TuningConfig
 from sspo.tuning import choose
 
 

@@ -5,14 +5,7 @@ import json
 from pathlib import Path
 
 from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import (
-    ComputeConfig,
-    EvaluationConfig,
-    RewardConfig,
-    SamplingConfig,
-    from_dict,
-    load_json,
-)
+from sspo.config import ComputeConfig, RewardConfig, SamplingConfig, from_dict, load_json
 from sspo.datasets import read_problems
 from sspo.evaluation import evaluate_problems, summarize
 from sspo.files import write_bytes, write_json
@@ -21,6 +14,7 @@ from sspo.provenance import write_record
 from sspo.rewards import check_golds, make_reward
 from sspo.rollout import RolloutEngine, make_engine
 from sspo.session import check_lengths
+from sspo.study_config import EvaluationConfig
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 import torch
 
 from sspo.cli import parse_paths, run
-from sspo.config import ExactStudyConfig, from_json
+from sspo.config import from_json
 from sspo.exact import exact_study
 from sspo.provenance import write_record
 from sspo.staleness import push_down, stale_training
+from sspo.study_config import ExactStudyConfig
 
 STUDIES = {"gradients": exact_study, "pushes": push_down, "training": stale_training}
 

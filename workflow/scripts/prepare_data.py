@@ -5,19 +5,13 @@ from itertools import combinations
 
 from sspo.benchmarks import source_files
 from sspo.cli import parse_paths, run
-from sspo.config import (
-    ConfigError,
-    JsonDict,
-    MathDataConfig,
-    RewardConfig,
-    from_dict,
-    load_json,
-)
+from sspo.config import ConfigError, JsonDict, RewardConfig, from_dict, load_json
 from sspo.datasets import Record, overlap, write_jsonl
 from sspo.files import write_json
 from sspo.math_data import make_math_splits
 from sspo.provenance import write_record
 from sspo.rewards import make_reward
+from sspo.study_config import MathDataConfig
 from sspo.tasks import SplitSpec, TraceStyle, make_splits
 
 
