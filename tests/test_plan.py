@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from test_config import pretend_installed
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from sspo.calibration import MOST_RESPONSES, measure_step, shortened
@@ -111,7 +112,8 @@ def test_adapters_are_counted_exactly():
     assert adapter_parameters(scratch_size(config, CHARACTERS), 4) == trained
 
 
-def test_adapters_need_neither_gradients_nor_moments_of_all_weights():
+def test_adapters_need_neither_gradients_nor_moments_of_all_weights(monkeypatch):
+    pretend_installed(monkeypatch, "peft", installed=True)  # what they cost is known without it
     few = {"max_batch": 1}
     whole, adapters = (
         parts_of(rl_job({"rollout": few, "lora": {"rank": rank, "alpha": 8.0}})) for rank in (0, 8)
