@@ -93,7 +93,7 @@ trl: environment
 
 bench: vllm
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[bench]"
-	$(SNAKEMAKE) $(RESULTS)/runs/grpo-s0/model/model.safetensors
+	$(SNAKEMAKE) -- $(RESULTS)/runs/grpo-s0/model/model.safetensors
 	$(BIN)/python benchmarks/batch.py --results $(RESULTS) --output $(RESULTS)/bench
 	$(BIN)/python -m pytest benchmarks --override-ini "python_files=bench_*.py" --results $(RESULTS) \
 	  --benchmark-json=$(RESULTS)/bench/kernels.json
