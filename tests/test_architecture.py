@@ -13,9 +13,8 @@ SOURCE = ROOT / "src"
 MODULES = sorted(SOURCE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
 # The package offers its engines lazily, so whoever imports Completion could reach them.
-ROLLOUT = {
-    f"rollout/{name}" for name in ("__init__", "engine", "decoder", "torch_engine", "vllm_engine")
-}
+ENGINES = ("torch_engine", "vllm_engine", "vllm_server")
+ROLLOUT = {f"rollout/{name}" for name in ("__init__", "engine", "decoder", *ENGINES)}
 
 
 def closure(name):

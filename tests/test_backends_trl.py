@@ -18,6 +18,7 @@ import torch
 pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
 
 from safetensors.torch import load_file
+from serving import serving
 from test_trainer import (
     PROBLEMS,
     TOKENIZER,
@@ -38,6 +39,7 @@ from sspo.files import write_json
 from sspo.metrics import RunLog
 from sspo.policy import load_model, save_model
 from sspo.rewards import Reward
+from sspo.rollout.vllm_server import ADDRESS
 from sspo.supervised import encode_solutions, train_supervised
 
 pytestmark = pytest.mark.trl
@@ -290,16 +292,33 @@ def test_a_saved_model_is_the_trained_one_and_loads_as_any_other(results):
 @pytest.mark.vllm
 def test_every_process_samples_with_a_vllm_that_follows_the_policy(results):
     pytest.importorskip("vllm", reason="vLLM is not installed (`make vllm`)")
+    check_followed(results, "vllm", "train_trl", 2)
+
+
+@pytest.mark.vllm
+def test_processes_share_a_vllm_server_that_follows_the_policy(results, tmp_path, monkeypatch):
+    pytest.importorskip("vllm", reason="vLLM is not installed (`make vllm`)")
+    with serving(results / "base/model", tmp_path / "log") as address:
+        monkeypatch.setenv(ADDRESS, address)
+        check_followed(results, "vllm_server", "train_trl", 2)
+        check_followed(results, "vllm_server", "train", 1)
+
+
+def check_followed(results, engine, script, processes):
+    """A run with an engine of another process's, or one that computes otherwise, samples as it learns."""
     config = run_config("sspo", learning_rate=3e-2)
-    config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, engine="vllm"))
-    run_script(results, config, "vllm", 2, ROOT / "workflow" / "scripts" / "train_trl.py")
-    records = read_metrics(results / "runs/vllm")
+    config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, engine=engine))
+    name = f"{script}-{engine}"
+    run_script(results, config, name, processes, ROOT / "workflow" / "scripts" / f"{script}.py")
+    folder = results / "runs" / name
+    records = read_metrics(folder)
     assert len(records) == 4
     assert records[-1]["kl"] > 1e-3, "the policy did not move: nothing was followed"
     for record in records[1:]:
         assert record["engine_logprob_gap"] < 1e-4
-    saved = load_model(results / "runs/vllm/model").state_dict()
+    saved = load_model(folder / "model").state_dict()
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+    assert not (folder / "engine").exists()
 
 
 def test_summarize_reads_a_run_as_any_other(results, tmp_path):

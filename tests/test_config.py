@@ -291,6 +291,9 @@ def test_vllm_without_vllm_is_refused_before_any_run(monkeypatch):
     runs = expand({"methods.sspo.rollout": {"engine": "vllm"}})
     assert runs["runs/sspo-s0"]["rollout"]["engine"] == "vllm"
     assert runs["runs/grpo-s0"]["rollout"]["engine"] == "torch"
+    pretend_installed(monkeypatch, "vllm", installed=False)
+    runs = expand({"methods.sspo.rollout": {"engine": "vllm_server"}})  # installed elsewhere
+    assert runs["runs/sspo-s0"]["rollout"]["engine"] == "vllm_server"
 
 
 def test_trl_without_trl_is_refused_before_any_run(monkeypatch):

@@ -14,11 +14,15 @@ from sspo.session import check_lengths, make_validation
 from sspo.update import Actors
 
 
-def load_actors(config: RunConfig, folder: str | Path, reward: RewardFunction) -> Actors:
+def load_actors(
+    config: RunConfig, folder: str | Path, reward: RewardFunction, scratch: Path | None = None
+) -> Actors:
     """Policy, reference, tokenizer and engine from a checkpoint; validation measures nothing yet.
 
+    ``scratch`` is a folder for an engine that shares weights with a server (``make_engine``).
+
     Raises:
-        ConfigError: a checkpoint that cannot be used, or a package that is not installed.
+        ConfigError: a checkpoint, an engine or a server that cannot be used.
     """
     tokenizer = load_tokenizer(folder)
     policy = load_policy(folder, config)
@@ -31,12 +35,13 @@ def load_actors(config: RunConfig, folder: str | Path, reward: RewardFunction) -
         sampling=config.rollout,
         seed=config.seed,
         vllm_memory=config.rollout.vllm_memory,
+        scratch=scratch,
     )
     return Actors(policy, load_reference(folder, config), engine, tokenizer, reward, dict)
 
 
 def open_run(
-    config: RunConfig, base: Path, problems_file: Path, validation_file: Path
+    config: RunConfig, base: Path, problems_file: Path, validation_file: Path, scratch: Path
 ) -> tuple[list[Record], Actors]:
     """Training problems, and all that takes part in the run.
 
@@ -47,6 +52,7 @@ def open_run(
         base: checkpoint to start from.
         problems_file: training problems.
         validation_file: validation problems.
+        scratch: a folder for the engine.
 
     Raises:
         ConfigError: as ``load_actors``; a gold answer that does not verify against itself; a prompt
@@ -57,7 +63,7 @@ def open_run(
     files = {problems_file: problems, validation_file: validation}
     for file, records in files.items():
         check_golds(records, reward, file)
-    actors = load_actors(config, base, reward)
+    actors = load_actors(config, base, reward, scratch)
     context = actors.policy.config.max_position_embeddings
     for file, records in files.items():
         limit = config.rollout.max_response_tokens

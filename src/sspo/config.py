@@ -130,7 +130,7 @@ class RolloutConfig(SamplingConfig):
     """How a step's responses are sampled.
 
     Attributes:
-        engine: "torch" (reference) or "vllm".
+        engine: "torch" (reference), "vllm" (in the trainer's process) or "vllm_server".
         prompts_per_step: prompts of one rollout.
         group_size: responses per prompt.
         vllm_memory: share of the GPU's memory for vLLM's weights and cache; training needs the rest.
@@ -139,7 +139,7 @@ class RolloutConfig(SamplingConfig):
         correction_cap: largest weight of the correction.
     """
 
-    engine: Literal["torch", "vllm"]
+    engine: Literal["torch", "vllm", "vllm_server"]
     prompts_per_step: int
     group_size: int
     vllm_memory: float

@@ -269,6 +269,9 @@ def _engine_parts(
             _vllm_part(job, weights, device, memory),
             Part("weights with adapters for vLLM", merged, "sampling", SMALLER),
         ]
+    if engine == "vllm_server":
+        copy = weights if device == "cpu" or job.config["lora"]["rank"] else 0
+        return [Part("weights on their way to vLLM's server", copy, "sampling", SMALLER)]
     copy = 0 if dtype == "float32" or job.config["lora"]["rank"] else weights
     shared = "set compute.dtype to float32, whose weights sampling shares"
     max_batch = job.config["rollout"]["max_batch"]

@@ -84,6 +84,8 @@ class Planned:
             return "no CUDA device here"
         if self.refusals:
             return "the plan does not fit"
+        if self.first_run.config["rollout"]["engine"] == "vllm_server":
+            return "it samples with a server, which has other work to do"
         if not self.has_base and "checkpoint" in self.configs[self.first_run.base]:
             return "the base model is not on this machine yet"
         if "math_data" in self.data_config and not self.train_file.is_file():

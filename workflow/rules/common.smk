@@ -170,6 +170,11 @@ def launcher(wildcards):
     return f"accelerate launch --config_file {file}" if by_accelerate else "python"
 
 
+def takes_the_server(wildcards):
+    """How many servers a run samples with: profiles say that there is one, and it serves one run at a time."""
+    return int(CONFIGS[f"runs/{wildcards.run}"]["rollout"]["engine"] == "vllm_server")
+
+
 def choices_of(wildcards):
     """What a tuned run's config waits for."""
     tuned = CONFIGS[wildcards.place].get("tuned", "nothing")

@@ -81,6 +81,7 @@ rule train:
     threads: config["compute"]["threads"]
     resources:
         **GPUS,
+        vllm_server=takes_the_server,
         mem_mb=2000,
     params:
         base=subpath(input.base, parent=True),

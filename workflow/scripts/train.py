@@ -29,7 +29,9 @@ def main() -> None:
     hold_folder(paths.output)
     config = from_json(RunConfig, paths.config)
     set_up_torch(config.compute)
-    problems, actors = open_run(config, paths.base, paths.problems, paths.validation)
+    problems, actors = open_run(
+        config, paths.base, paths.problems, paths.validation, paths.output / "engine"
+    )
     store = CheckpointStore(
         paths.output / "checkpoint",
         fingerprint(
@@ -60,6 +62,7 @@ def main() -> None:
         inputs=[paths.config, *paths.base.iterdir(), paths.problems, paths.validation],
         outputs=[*(paths.output / "model").iterdir(), *results],
         seeds=[config.seed],
+        **actors.engine.provenance,
     )
     store.clear()
     actors.engine.close()

@@ -32,7 +32,8 @@ def main() -> None:
     config = on_local_device(from_json(RunConfig, paths.config))
     set_up_torch(config.compute)
     join_processes(config)
-    problems, actors = open_run(config, paths.base, paths.problems, paths.validation)
+    scratch = paths.output / "engine"
+    problems, actors = open_run(config, paths.base, paths.problems, paths.validation, scratch)
     tracker = Tracker(paths.output, config.run, from_json(TrackingConfig, paths.tracking))
     log = TrackedLog(paths.output / "checkpoint", tracker)
     progress = Progress(paths.output / "progress.json", config.run, config.train.steps)
@@ -52,10 +53,12 @@ def main() -> None:
         inputs=[paths.config, *paths.base.iterdir(), paths.problems, paths.validation],
         outputs=[*(paths.output / "model").iterdir(), *results],
         seeds=[config.seed],
+        **actors.engine.provenance,
         trainer="trl",
         processes=processes,
     )
     shutil.rmtree(log.folder)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

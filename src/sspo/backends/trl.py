@@ -5,7 +5,8 @@ log-probabilities from a fused language-model head. Rollouts, rewards, advantage
 are the native trainer's own functions, so a run means the same in both. What differs:
 
 - every process samples and rewards its own share of the prompts, whole groups of every update, with an
-  engine of its own; where parameters are sharded (FSDP2), that engine gets the whole weights;
+  engine of its own, or all with one vLLM server; where parameters are sharded (FSDP2), engines get the
+  whole weights;
 - micro-batches are equal parts of that share, all of them differentiated;
 - a gradient that is not finite stops the run without a ``failure/`` folder, and a run that was
   interrupted starts over.

@@ -1,4 +1,4 @@
-"""Rollout engines behind one interface: ``TorchEngine`` (reference) and ``VllmEngine``."""
+"""Rollout engines behind one interface: ``TorchEngine`` (reference), and vLLM in two places."""
 
 import copy
 from pathlib import Path
@@ -21,22 +21,25 @@ def make_engine(
     sampling: SamplingConfig,
     seed: int,
     vllm_memory: float = 0.3,
+    scratch: Path | None = None,
 ) -> RolloutEngine:
-    """The engine called ``name`` ("torch" or "vllm"), sampling from ``model``.
+    """The engine called ``name`` ("torch", "vllm" or "vllm_server"), sampling from ``model``.
 
     Args:
         name: engine.
         model: the live policy; the torch engine samples from it directly where it has ``dtype``.
         tokenizer: the model's tokenizer.
-        folder: the checkpoint vLLM builds its own copy from.
+        folder: the checkpoint vLLM builds its own copy from, or its server has built it from.
         dtype: of the weights that are sampled from, "float32" or "bfloat16".
         sampling: tokens that end a response, and responses sampled at once (torch engine).
         seed: engine seed (vLLM); samples carry their own.
         vllm_memory: share of the GPU's memory that vLLM takes.
+        scratch: a folder for weights on their way to the server, removed when the engine is closed.
 
     Raises:
         ValueError: unknown name.
-        ConfigError: vLLM asked for and not installed, or an end token that the tokenizer does not know.
+        ConfigError: vLLM asked for and not installed, or no server that can be used; an end token that
+            the tokenizer does not know.
     """
     if name == "torch":
         from sspo.rollout.torch_engine import TorchEngine
@@ -62,4 +65,10 @@ def make_engine(
             gpu_memory_fraction=vllm_memory,
             stop_tokens=sampling.stop_tokens,
         )
-    raise ValueError(f"unknown rollout engine {name!r}; choose torch or vllm")
+    if name == "vllm_server":
+        from sspo.rollout.vllm_server import VllmServerEngine
+
+        return VllmServerEngine(
+            folder, tokenizer, weights=scratch, dtype=dtype, stop_tokens=sampling.stop_tokens
+        )
+    raise ValueError(f"unknown rollout engine {name!r}; choose torch, vllm or vllm_server")

@@ -46,7 +46,13 @@ class Completion:
 
 
 class RolloutEngine(Protocol):
-    """The interface that ``TorchEngine`` and ``VllmEngine`` share."""
+    """The interface that all engines share.
+
+    Attributes:
+        provenance: what a run's record says of an engine that computes elsewhere.
+    """
+
+    provenance: Mapping[str, object]
 
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Completion]:
         """One completion per prompt (token ids), in order."""

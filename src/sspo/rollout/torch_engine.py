@@ -18,6 +18,8 @@ from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
 class TorchEngine:
     """Samples from a live Hugging Face causal LM; the reference that other engines are held to."""
 
+    provenance: Mapping[str, object] = {}
+
     def __init__(
         self,
         model: PreTrainedModel,

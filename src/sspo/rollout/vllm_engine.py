@@ -21,6 +21,8 @@ LOWEST_TEMPERATURE = 0.01  # vLLM raises a lower one to this, with no more than 
 class VllmEngine:
     """Samples from vLLM's own copy of a checkpoint, which ``load_weights`` brings up to date."""
 
+    provenance: Mapping[str, object] = {}
+
     def __init__(
         self,
         folder: str | Path,
@@ -65,7 +67,8 @@ class VllmEngine:
                 max_model_len=self.context,
                 dtype=dtype,
                 seed=seed,
-                distributed_executor_backend="external_launcher" if _is_one_of_many() else None,
+                # Processes that a launcher started have a vLLM each.
+                distributed_executor_backend="external_launcher" if is_one_of_many() else None,
                 enforce_eager=on_cpu,
                 gpu_memory_utilization=gpu_memory_fraction,
                 kv_cache_memory_bytes=int(cpu_cache_gib * 2**30) if on_cpu else None,
@@ -93,7 +96,7 @@ class VllmEngine:
             ValueError: a request that ``check_request`` refuses, a temperature vLLM would change,
                 or a prompt whose response may not fit the model's context.
         """
-        self._check(prompts, sampling)
+        check_fits(prompts, sampling, self.context)
         params = self._sampling_params(len(prompts), sampling)
         inputs = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         with _process_state_kept(self._stance), _failure_explained():
@@ -117,42 +120,50 @@ class VllmEngine:
         del self._llm
         cleanup_dist_env_and_memory()
 
-    def _check(self, prompts: Sequence[list[int]], sampling: Sampling) -> None:
-        check_request(prompts, sampling)
-        if 0.0 < sampling.temperature < LOWEST_TEMPERATURE:
-            raise ValueError(
-                f"temperature {sampling.temperature}: vLLM samples at {LOWEST_TEMPERATURE} or "
-                "more, or greedily at 0"
-            )
-        longest = max(map(len, prompts), default=0)
-        if longest + sampling.max_tokens > self.context:
-            raise ValueError(
-                f"a prompt of {longest} tokens and a response of {sampling.max_tokens} exceed the "
-                f"model's context of {self.context}; vLLM would cut the response short"
-            )
-
     def _sampling_params(self, count: int, sampling: Sampling) -> list:
         from vllm import SamplingParams
 
         seeds = sampling.seeds if sampling.temperature > 0.0 else [None] * count
-        return [
-            SamplingParams(
-                temperature=sampling.temperature,
-                seed=seed,
-                max_tokens=sampling.max_tokens,
-                # The tokens of the configuration, not one vLLM reads from the checkpoint.
-                ignore_eos=True,
-                stop_token_ids=self.ends,
-                detokenize=False,
-                logprobs=0,  # of the sampled token alone
-                flat_logprobs=True,
-            )
-            for seed in seeds
-        ]
+        fields = sampling_fields(sampling, self.ends)
+        return [SamplingParams(**fields, seed=seed, flat_logprobs=True) for seed in seeds]
 
 
-def _is_one_of_many() -> bool:
-    """Whether a launcher started several processes: each samples with a vLLM of its own."""
+def check_fits(prompts: Sequence[list[int]], sampling: Sampling, context: int) -> None:
+    """Refuse what vLLM would sample otherwise than asked.
+
+    Raises:
+        ValueError: a request that ``check_request`` refuses, a temperature vLLM would change,
+            or a prompt whose response may not fit the model's context (tokens).
+    """
+    check_request(prompts, sampling)
+    if 0.0 < sampling.temperature < LOWEST_TEMPERATURE:
+        raise ValueError(
+            f"temperature {sampling.temperature}: vLLM samples at {LOWEST_TEMPERATURE} or "
+            "more, or greedily at 0"
+        )
+    longest = max(map(len, prompts), default=0)
+    if longest + sampling.max_tokens > context:
+        raise ValueError(
+            f"a prompt of {longest} tokens and a response of {sampling.max_tokens} exceed the "
+            f"model's context of {context}; vLLM would cut the response short"
+        )
+
+
+def sampling_fields(sampling: Sampling, ends: Sequence[int]) -> dict[str, object]:
+    """vLLM's sampling parameters for plain sampling, by name; a sample's seed comes beside them."""
+    return {
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.max_tokens,
+        # The tokens of the configuration, not one vLLM reads from the checkpoint.
+        "ignore_eos": True,
+        "stop_token_ids": list(ends),
+        "detokenize": False,
+        "logprobs": 0,  # of the sampled token alone
+    }
+
+
+def is_one_of_many() -> bool:
+    """Whether a launcher started several processes."""
     group = torch.distributed
     return group.is_available() and group.is_initialized() and group.get_world_size() > 1
 
