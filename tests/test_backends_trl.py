@@ -263,8 +263,23 @@ def run_script(folder, config, name, processes, *command, file="ddp"):
     )  # fmt: skip
 
 
+def test_a_run_under_deepspeed_leaves_what_a_native_run_leaves(results):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (the extra deepspeed)")
+    config = run_config("sspo")
+    launched = (ROOT / "tests" / "trl_worker.py", "run", ROOT / "workflow/scripts/train_trl.py")
+    run_script(results, config, "zero", 2, *launched, file="zero2")
+    clipped = [record["grad_norm_max"] for record in read_metrics(results / "runs/zero")[1:]]
+    assert min(clipped) < config.train.max_grad_norm < max(clipped)
+    check_like_native(results, "zero")
+
+
 @pytest.mark.parametrize("name", ["trl", "sharded"])
 def test_a_complete_run_leaves_what_a_native_run_leaves(results, name):
+    check_like_native(results, name)
+
+
+def check_like_native(results, name):
+    """Files and records of a run in two processes are those of the native run."""
     native, inside = results / "runs/native", results / "runs" / name
     events = "events.out.tfevents.*"  # named after their time, by the first process alone
     assert len([*inside.rglob(events)]) == len([*native.rglob(events)]) == 1

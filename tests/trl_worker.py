@@ -1,7 +1,7 @@
 """One process of ``test_backends_trl.py``.
 
 Trains every objective inside TRL and keeps the gradients; or, given ``run``, is a script whose
-parameters are sharded.
+parameters or gradients are sharded.
 """
 
 import dataclasses
@@ -68,8 +68,14 @@ class Gradients:
 
 
 def shard_on_cpu():
-    """Let accelerate shard parameters here (FSDP2), which it offers for accelerators alone."""
-    torch.distributed.init_process_group("gloo")
+    """Let accelerate shard here (FSDP2, DeepSpeed), which it offers for accelerators alone."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        from deepspeed import comm
+
+        comm.init_distributed("gloo", auto_mpi_discovery=False)
+        del os.environ["ACCELERATE_USE_CPU"]
+    else:
+        torch.distributed.init_process_group("gloo")
     PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_XPU)
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
 
