@@ -3,7 +3,7 @@
 # make plan        what CONFIG costs before it runs: jobs, tokens, hours, memory, disk
 # make test        the test suite
 # make fuzz        look for texts that break the rewards, FUZZ_SECONDS long
-# make bench       speed and memory, after make reproduce; writes results/bench and docs/performance.json
+# make bench       speed, memory and which bits repeat; writes results/bench and docs/performance.json
 # CONFIG=smoke     another profile of workflow/config, or several, the last one over the others
 # CORES=1          fewer cores;  VENV=path  another environment
 # PIP_ARGS=...     extra arguments for pip, e.g. an index of CPU builds of PyTorch
@@ -98,6 +98,7 @@ bench: vllm
 	$(BIN)/python -m pytest benchmarks --override-ini "python_files=bench_*.py" --results $(RESULTS) \
 	  --benchmark-json=$(RESULTS)/bench/kernels.json
 	$(BIN)/python benchmarks/memory.py --output $(RESULTS)/bench
+	$(BIN)/python benchmarks/determinism.py --results $(RESULTS) --output $(RESULTS)/bench
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/processes.py --results $(RESULTS) \
 	  --output $(RESULTS)/bench
 	$(BIN)/python benchmarks/table.py --input $(RESULTS)/bench --output docs/performance.json

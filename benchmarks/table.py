@@ -14,7 +14,8 @@ def main() -> None:
     parser.add_argument("--input", type=Path, required=True, help="folder of the results")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     paths = parser.parse_args()
-    files = {n: paths.input / f"{n}.json" for n in ("batch", "kernels", "memory", "processes")}
+    names = ("batch", "kernels", "memory", "processes", "determinism")
+    files = {name: paths.input / f"{name}.json" for name in names}
     results = {name: json.loads(file.read_text()) for name, file in files.items()}
     results["kernels"] = [kernel(b) for b in results["kernels"]["benchmarks"]]
     record = {**results, "provenance": provenance(list(files.values()))}
