@@ -20,6 +20,12 @@ import sys
 from pathlib import Path
 
 from setting import Setting, write
+from worker_native import train_steps
+
+from sspo.actors import load_actors
+from sspo.cli import set_up_torch
+from sspo.rewards import exact_reward
+from sspo.rollout import Sampling
 
 RESPONSES, STEPS = 256, 5
 Responses = list[tuple[list[int], list[float]]]  # token ids and log-probabilities
@@ -66,10 +72,6 @@ def compared(engine: str, how: str, reference: Responses, found: Responses) -> d
 
 def child(engine: str, results: Path) -> dict[str, object]:
     """Samples of one engine by how they were asked for, and a hash of the weights after training."""
-    from sspo.actors import load_actors
-    from sspo.cli import set_up_torch
-    from sspo.rewards import exact_reward
-
     setting = Setting(results)
     config = setting.config
     config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, engine=engine))
@@ -77,7 +79,10 @@ def child(engine: str, results: Path) -> dict[str, object]:
     actors = load_actors(config, setting.model, exact_reward)
     actors.sync_engine()
     samples = sampled(actors, setting, config)
-    return {"samples": samples, "weights": trained(actors, setting, config)}
+    for _ in train_steps(config, actors, setting.problems, STEPS):
+        pass
+    values = [p.detach().float().cpu().numpy().tobytes() for p in actors.policy.parameters()]
+    return {"samples": samples, "weights": hashlib.sha256(b"".join(values)).hexdigest()}
 
 
 def sampled(actors, setting: Setting, config) -> dict[str, Responses]:
@@ -87,11 +92,8 @@ def sampled(actors, setting: Setting, config) -> dict[str, Responses]:
     quarters = [list(range(i, i + RESPONSES // 4)) for i in range(0, RESPONSES, RESPONSES // 4)]
 
     def ask(rows: list[int]) -> Responses:
-        from sspo.rollout import Sampling
-
-        asked = Sampling(
-            config.rollout.max_response_tokens, 1.0, rows
-        )  # a row's seed is its number
+        # A row's seed is its number.
+        asked = Sampling(config.rollout.max_response_tokens, 1.0, rows)
         completions = actors.engine.generate([prompts[i] for i in rows], asked)
         return [(c.token_ids, c.logprobs) for c in completions]
 
@@ -102,22 +104,6 @@ def sampled(actors, setting: Setting, config) -> dict[str, Responses]:
         "in another order": [shuffled[i] for i in back],
         "in four batches": [response for rows in quarters for response in ask(rows)],
     }
-
-
-def trained(actors, setting: Setting, config) -> str:
-    from sspo.datasets import batches
-    from sspo.optim import make_optimizer
-    from sspo.trainer import collect_rollout
-    from sspo.update import update_policy
-
-    train, problems = config.train, setting.problems
-    optimizer = make_optimizer(actors.policy, train.learning_rate, train.betas, train.weight_decay)
-    order = batches(len(problems), config.rollout.prompts_per_step, config.seed)
-    for step in range(1, STEPS + 1):
-        rollout = collect_rollout(config, actors, [problems[i] for i in next(order)], step)
-        update_policy(config, actors, optimizer, rollout, step)
-    values = [p.detach().float().cpu().numpy().tobytes() for p in actors.policy.parameters()]
-    return hashlib.sha256(b"".join(values)).hexdigest()
 
 
 if __name__ == "__main__":

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from setting import Setting
 
 from sspo.cli import set_up_torch
-from sspo.config import ComputeConfig
-from sspo.datasets import batches
+from sspo.config import ComputeConfig, RunConfig
+from sspo.datasets import Record, batches
 from sspo.optim import make_optimizer
 from sspo.policy import load_model, load_tokenizer
 from sspo.rewards import exact_reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.trainer import collect_rollout
-from sspo.update import Actors, update_policy
+from sspo.update import Actors, Rollout, update_policy
 
 
 def main(setting: Setting, threads: int, rollouts: int) -> None:
@@ -26,17 +27,27 @@ def main(setting: Setting, threads: int, rollouts: int) -> None:
     policy, tokenizer = load_model(setting.model), load_tokenizer(setting.model)
     engine = TorchEngine(policy, tokenizer, shares_policy=True)
     actors = Actors(policy, None, engine, tokenizer, exact_reward, dict)
-    train = config.train
-    optimizer = make_optimizer(policy, train.learning_rate, train.betas, train.weight_decay)
-    order = batches(len(problems), config.rollout.prompts_per_step, config.seed)
     seconds, tokens = [], []
-    for step in range(1, rollouts + 1):
+    steps = train_steps(config, actors, problems, rollouts)
+    for _ in range(rollouts):
         began = time.perf_counter()
-        rollout = collect_rollout(config, actors, [problems[i] for i in next(order)], step)
-        update_policy(config, actors, optimizer, rollout, step)
+        rollout = next(steps)
         seconds.append(time.perf_counter() - began)
         tokens.append(sum(len(c.token_ids) for c in rollout.completions))
     print(json.dumps({"seconds": seconds, "tokens": tokens}))
+
+
+def train_steps(
+    config: RunConfig, actors: Actors, problems: list[Record], count: int
+) -> Iterator[Rollout]:
+    """The rollouts of the first ``count`` steps of a run, each once the policy is updated with it."""
+    train = config.train
+    optimizer = make_optimizer(actors.policy, train.learning_rate, train.betas, train.weight_decay)
+    order = batches(len(problems), config.rollout.prompts_per_step, config.seed)
+    for step in range(1, count + 1):
+        rollout = collect_rollout(config, actors, [problems[i] for i in next(order)], step)
+        update_policy(config, actors, optimizer, rollout, step)
+        yield rollout
 
 
 if __name__ == "__main__":

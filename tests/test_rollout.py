@@ -131,6 +131,36 @@ def assert_first_tokens_follow_softmax(engine, model: PreTrainedModel, temperatu
     assert (np.abs(observed - expected) < bound).all()
 
 
+def assert_follows_every_load(vllm, engine, model: PreTrainedModel, prompts) -> None:
+    """vLLM samples greedily what the torch engine samples, once weights are loaded and not before."""
+    # vLLM caches blocks of 128 tokens, so only a long prompt can meet keys of the old weights.
+    prompts = [*prompts, *[(prompts[1] * 200)[:200]] * 2]
+    greedy = Sampling(40, temperature=0.0)
+    for update in (1, 2):
+        before = vllm.generate(prompts, greedy)
+        perturb(model, seed=update)
+        assert_close(vllm.generate(prompts, greedy), before)
+        vllm.load_weights(model.state_dict())
+        after = vllm.generate(prompts, greedy)
+        assert token_ids(after) != token_ids(before)
+        assert_close(after, engine.generate(prompts, greedy))
+
+
+def assert_depends_on_own_seed_only(vllm, prompts: list[list[int]]) -> None:
+    """A response is the same in another order and alone, and another one under another seed."""
+    seeds = seeds_of(prompts)
+    order = random.Random(1).sample(range(len(prompts)), len(prompts))
+    expected = vllm.generate(prompts, Sampling(40, 1.0, seeds))
+    shuffled = vllm.generate(
+        [prompts[i] for i in order], Sampling(40, 1.0, [seeds[i] for i in order])
+    )
+    alone = vllm.generate(prompts[:1], Sampling(40, 1.0, seeds[:1]))
+    other = vllm.generate(prompts, Sampling(40, 1.0, [seed + 1 for seed in seeds]))
+    assert_close(shuffled, [expected[i] for i in order])
+    assert_close(alone, expected[:1])
+    assert token_ids(other) != token_ids(expected)
+
+
 def perturb(model: PreTrainedModel, seed: int) -> None:
     """Change every weight matrix in place, enough to change the most likely tokens."""
     generator = torch.Generator().manual_seed(seed)
@@ -444,32 +474,12 @@ def test_vllm_first_tokens_follow_the_softmax(vllm_engine, model, temperature):
 
 @pytest.mark.vllm
 def test_vllm_follows_every_load_and_nothing_else(vllm_engine, engine, model, prompts):
-    # vLLM caches blocks of 128 tokens, so only a long prompt can meet keys of the old weights.
-    prompts = [*prompts, *[(prompts[1] * 200)[:200]] * 2]
-    greedy = Sampling(40, temperature=0.0)
-    for update in (1, 2):
-        before = vllm_engine.generate(prompts, greedy)
-        perturb(model, seed=update)
-        assert_close(vllm_engine.generate(prompts, greedy), before)
-        vllm_engine.load_weights(model.state_dict())
-        after = vllm_engine.generate(prompts, greedy)
-        assert token_ids(after) != token_ids(before)
-        assert_close(after, engine.generate(prompts, greedy))
+    assert_follows_every_load(vllm_engine, engine, model, prompts)
 
 
 @pytest.mark.vllm
 def test_a_vllm_sample_depends_on_its_own_seed_only(vllm_engine, prompts):
-    seeds = seeds_of(prompts)
-    order = random.Random(1).sample(range(len(prompts)), len(prompts))
-    expected = vllm_engine.generate(prompts, Sampling(40, 1.0, seeds))
-    shuffled = vllm_engine.generate(
-        [prompts[i] for i in order], Sampling(40, 1.0, [seeds[i] for i in order])
-    )
-    alone = vllm_engine.generate(prompts[:1], Sampling(40, 1.0, seeds[:1]))
-    other = vllm_engine.generate(prompts, Sampling(40, 1.0, [seed + 1 for seed in seeds]))
-    assert_close(shuffled, [expected[i] for i in order])
-    assert_close(alone, expected[:1])
-    assert token_ids(other) != token_ids(expected)
+    assert_depends_on_own_seed_only(vllm_engine, prompts)
 
 
 @pytest.mark.vllm

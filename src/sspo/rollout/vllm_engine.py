@@ -123,9 +123,8 @@ class VllmEngine:
     def _sampling_params(self, count: int, sampling: Sampling) -> list:
         from vllm import SamplingParams
 
-        seeds = sampling.seeds if sampling.temperature > 0.0 else [None] * count
-        fields = sampling_fields(sampling, self.ends)
-        return [SamplingParams(**fields, seed=seed, flat_logprobs=True) for seed in seeds]
+        fields = sampling_fields(count, sampling, self.ends)
+        return [SamplingParams(**one, flat_logprobs=True) for one in fields]
 
 
 def check_fits(prompts: Sequence[list[int]], sampling: Sampling, context: int) -> None:
@@ -149,9 +148,9 @@ def check_fits(prompts: Sequence[list[int]], sampling: Sampling, context: int) -
         )
 
 
-def sampling_fields(sampling: Sampling, ends: Sequence[int]) -> dict[str, object]:
-    """vLLM's sampling parameters for plain sampling, by name; a sample's seed comes beside them."""
-    return {
+def sampling_fields(count: int, sampling: Sampling, ends: Sequence[int]) -> list[dict[str, object]]:
+    """vLLM's sampling parameters for each of ``count`` prompts, by name: plain sampling."""
+    shared = {
         "temperature": sampling.temperature,
         "max_tokens": sampling.max_tokens,
         # The tokens of the configuration, not one vLLM reads from the checkpoint.
@@ -160,6 +159,8 @@ def sampling_fields(sampling: Sampling, ends: Sequence[int]) -> dict[str, object
         "detokenize": False,
         "logprobs": 0,  # of the sampled token alone
     }
+    seeds = sampling.seeds if sampling.temperature > 0.0 else [None] * count
+    return [{**shared, "seed": seed} for seed in seeds]
 
 
 def is_one_of_many() -> bool:

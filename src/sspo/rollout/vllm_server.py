@@ -87,9 +87,9 @@ class VllmServerEngine:
             RuntimeError: the server failed, or it sampled from weights that are not this run's.
         """
         check_fits(prompts, sampling, self.context)
-        seeds = sampling.seeds if sampling.temperature > 0.0 else [None] * len(prompts)
+        fields = sampling_fields(len(prompts), sampling, self.ends)
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            return list(pool.map(lambda p, seed: self._sample(p, sampling, seed), prompts, seeds))
+            return list(pool.map(self._sample, prompts, fields))
 
     def close(self) -> None:
         """Remove the weights from the shared folder; the server goes on with its copy."""
@@ -106,7 +106,12 @@ class VllmServerEngine:
         folder.mkdir(parents=True)
         copies = {name: t.to("cpu", self.dtype, copy=True) for name, t in state_dict.items()}
         save_file(copies, folder / "model.safetensors")
-        # From here on responses to other weights bear a name that nobody takes for theirs.
+        self._reload(folder)
+        for old in {*self.weights.iterdir()} - {folder}:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _reload(self, folder: Path) -> None:
+        # Until the end, what the server samples bears a version that no run takes for its own.
         self._post("/update_weight_version", {"new_version": f"{self.version} on its way"})
         self._post(
             "/collective_rpc",
@@ -119,11 +124,8 @@ class VllmServerEngine:
                 "does another run use it?"
             )
         self._post("/update_weight_version", {"new_version": self.version})
-        for old in {*self.weights.iterdir()} - {folder}:
-            shutil.rmtree(old, ignore_errors=True)
 
-    def _sample(self, prompt: list[int], sampling: Sampling, seed: int | None) -> Completion:
-        fields = {**sampling_fields(sampling, self.ends), "seed": seed}
+    def _sample(self, prompt: list[int], fields: dict[str, object]) -> Completion:
         body = {"token_ids": list(prompt), "sampling_params": fields}
         (choice,) = self._post(GENERATE, body)["choices"]
         logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
