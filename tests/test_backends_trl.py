@@ -88,7 +88,7 @@ def native(tmp_path_factory):
     for variant in VARIANTS:
         folder = tmp_path_factory.mktemp(variant)
         with Gradients() as gradients:
-            run_training(folder, drifting_config(variant, micro_batch=8), drifting_actors())
+            run_training(folder, drifting_config(variant, micro_batch=8), drifting_actors(variant))
         found[variant] = gradients.kept, read_metrics(folder)
     return found
 

@@ -29,6 +29,7 @@ VARIANTS = {name: (name, {}) for name in LOSSES} | {
     "kl": ("sspo", {"kl_coefficient": 0.5}),
     "checkpointed": ("sspo", {"gradient_checkpointing": True}),
     "bfloat16": ("sspo", {}),
+    "mismatched": ("sspo", {}),
 }
 
 
@@ -40,13 +41,21 @@ def drifting_config(variant, micro_batch):
     compute = config.compute
     if variant == "bfloat16":
         compute = dataclasses.replace(compute, dtype="bfloat16")
+    if variant == "mismatched":
+        rollout = dataclasses.replace(rollout, correction="sequence")
     return dataclasses.replace(config, rollout=rollout, compute=compute)
 
 
-def drifting_actors():
+def drifting_actors(variant):
     """An engine with weights of its own: bfloat16 in training must not change what is sampled here."""
     actors = make_actors()
     actors.engine.own_model()
+    if variant == "mismatched":
+        sample = actors.engine.generate
+        actors.engine.generate = lambda *request: [
+            dataclasses.replace(c, logprobs=[1.02 * x for x in c.logprobs])
+            for c in sample(*request)
+        ]
     return actors
 
 
@@ -85,7 +94,7 @@ def main(folder, micro_batch, processes, sharded):
     if sharded:
         shard_on_cpu()
     for variant in VARIANTS:
-        log, actors = RunLog(folder / variant), drifting_actors()
+        log, actors = RunLog(folder / variant), drifting_actors(variant)
         trainer = SspoTrainer(drifting_config(variant, micro_batch), actors, PROBLEMS, log)
         assert trainer.accelerator.num_processes == processes
         with Gradients() as gradients:

@@ -315,12 +315,12 @@ class SspoTrainer(GRPOTrainer):
     def _pool_scores(self, scorer: Scorer) -> None:
         """Add up what the processes observed at rollout time."""
         device = self.accelerator.device
-        sums = (scorer.tokens, scorer.entropy, scorer.kl)
-        scorer.tokens, scorer.entropy, scorer.kl = self.accelerator.reduce(
+        sums = (scorer.tokens, scorer.entropy, scorer.kl, scorer.gap)
+        scorer.tokens, scorer.entropy, scorer.kl, scorer.gap = self.accelerator.reduce(
             torch.tensor(sums, dtype=torch.float64, device=device)
         ).tolist()
-        gap = torch.tensor([scorer.gap], device=device)
-        scorer.gap = self.accelerator.gather(gap).max().item()
+        largest = torch.tensor([scorer.largest_gap], device=device)
+        scorer.largest_gap = self.accelerator.gather(largest).max().item()
 
     def _validate(self) -> Metrics:
         """Measured by the first process; all give it their part of the weights."""
