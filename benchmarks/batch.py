@@ -1,7 +1,7 @@
 """(a) One RL batch of the default run, native against TRL's GRPOTrainer.
 
 Same model, prompts, batch sizes, optimizer, lengths and threads; one fresh process per measurement,
-the two alternating, so that a busy moment of the machine strikes both. Throughput is sampled
+the kinds alternating, so that a busy moment of the machine strikes both. Throughput is sampled
 response tokens over the seconds of rollout and updates together.
 """
 
@@ -18,6 +18,8 @@ from pathlib import Path
 from setting import MODELS, spread, write
 
 WARM_UP = 3  # rollouts that are not counted
+# Script and its last argument; `sampled` trusts the engine with the old log-probabilities.
+KINDS = {"trl": ("trl", ""), "native": ("native", "policy"), "sampled": ("native", "engine")}
 
 
 def main() -> None:
@@ -37,26 +39,26 @@ def main() -> None:
 def compare(
     results: Path, policy: str, threads: int, rounds: int, rollouts: int
 ) -> dict[str, object]:
-    """Tokens per second of both, and their ratio, over alternating processes."""
-    speeds: dict[str, list[float]] = {"trl": [], "native": []}
+    """Tokens per second of each kind, and the native ones' ratios to TRL, over alternating processes."""
+    speeds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(rounds):
         for kind, values in speeds.items():
             values.append(throughput(kind, results, policy, threads, rollouts))
-    ratios = [n / t for n, t in zip(speeds["native"], speeds["trl"], strict=True)]
-    return {
-        "policy": policy,
-        "threads": threads,
-        "native_tokens_per_s": spread(speeds["native"]),
-        "trl_tokens_per_s": spread(speeds["trl"]),
-        "ratio": spread(ratios),
-    }
+    row: dict[str, object] = {"policy": policy, "threads": threads}
+    for kind, values in speeds.items():
+        row[f"{kind}_tokens_per_s"] = spread(values)
+        if kind != "trl":
+            ratios = [n / t for n, t in zip(values, speeds["trl"], strict=True)]
+            row[f"{kind}_over_trl"] = spread(ratios)
+    return row
 
 
 def throughput(kind: str, results: Path, policy: str, threads: int, rollouts: int) -> float:
     """Median tokens per second of one fresh process."""
-    worker = Path(__file__).with_name(f"worker_{kind}.py")
+    name, old_logprobs = KINDS[kind]
+    worker = Path(__file__).with_name(f"worker_{name}.py")
     done = subprocess.run(
-        [sys.executable, worker, results, policy, str(threads), str(rollouts)],
+        [sys.executable, worker, results, policy, str(threads), str(rollouts), old_logprobs],
         capture_output=True,
         text=True,
     )

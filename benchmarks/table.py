@@ -39,11 +39,14 @@ def rows(results: dict) -> list[str]:
     for b in results["batch"]:
         where = f"policy at {b['policy']} of training, {b['threads']} thread(s)"
         for key, title in (
-            ("native_tokens_per_s", "native, tokens/s"),
             ("trl_tokens_per_s", "TRL, tokens/s"),
-            ("ratio", "**native over TRL**"),
+            ("native_tokens_per_s", "native, tokens/s"),
+            ("native_over_trl", "**native over TRL**"),
+            ("sampled_tokens_per_s", "native, `old_logprobs: engine`, tokens/s"),
+            ("sampled_over_trl", "**native, `old_logprobs: engine`, over TRL**"),
         ):
-            lines.append(line(f"RL batch, {where}: {title}", b[key], 2 if key == "ratio" else 0))
+            digits = 2 if key.endswith("over_trl") else 0
+            lines.append(line(f"RL batch, {where}: {title}", b[key], digits))
     for k in results["kernels"]:
         spread = {key: 1e3 * k[f"{key}_s"] for key in ("median", "min", "max")}
         rate = f" ({k['tokens_per_s']:,.0f} tokens/s)" if "tokens_per_s" in k else ""

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from setting import Setting
@@ -21,8 +22,9 @@ from sspo.trainer import collect_rollout
 from sspo.update import Actors, Rollout, update_policy
 
 
-def main(setting: Setting, threads: int, rollouts: int) -> None:
+def main(setting: Setting, threads: int, rollouts: int, old_logprobs: str) -> None:
     config, problems = setting.config, setting.problems
+    config = replace(config, rollout=replace(config.rollout, old_logprobs=old_logprobs))
     set_up_torch(ComputeConfig(device="cpu", dtype="float32", threads=threads))
     policy, tokenizer = load_model(setting.model), load_tokenizer(setting.model)
     engine = TorchEngine(policy, tokenizer, shares_policy=True)
@@ -51,4 +53,4 @@ def train_steps(
 
 
 if __name__ == "__main__":
-    main(Setting(Path(sys.argv[1]), sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Setting(Path(sys.argv[1]), sys.argv[2]), *map(int, sys.argv[3:5]), sys.argv[5])

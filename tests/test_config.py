@@ -318,6 +318,15 @@ def test_trl_samples_with_either_engine_and_is_refused_without_its_launch_file(m
         assert fragment in message
 
 
+def test_a_correction_of_old_logprobs_that_are_the_engines_is_refused():
+    changes = {"rollout.old_logprobs": "engine", "rollout.correction": "token"}
+    message = refusal(changes)
+    for fragment in ("methods.", "rollout.correction", "choose policy, or correction none"):
+        assert fragment in message
+    runs = expand({"rollout.old_logprobs": "engine"})
+    assert runs["runs/sspo-s0"]["rollout"]["old_logprobs"] == "engine"
+
+
 def test_adapters_need_peft_before_any_run(monkeypatch):
     pretend_installed(monkeypatch, "peft", installed=False)
     assert "peft is not installed; run `make lora`" in refusal({"lora.rank": 8})

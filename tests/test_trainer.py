@@ -84,6 +84,7 @@ def run_config(objective="sspo", **changes):
     }
     seed, dtype = changes.pop("seed", 0), changes.pop("dtype", "float32")
     correction, rank = changes.pop("correction", "none"), changes.pop("rank", 0)
+    old_logprobs = changes.pop("old_logprobs", "policy")
     return RunConfig(
         run=f"{objective}-s{seed}",
         method=objective,
@@ -103,6 +104,7 @@ def run_config(objective="sspo", **changes):
             max_batch=64,
             stop_tokens=(),
             vllm_memory=0.3,
+            old_logprobs=old_logprobs,
             correction=correction,
             correction_cap=1.5,
         ),
@@ -360,16 +362,46 @@ def test_updates_equal_those_of_the_textbook_loop(method):
     torch.testing.assert_close(weights(ours), weights(textbook), rtol=1e-4, atol=1e-5)
 
 
-def test_no_response_goes_through_the_model_more_often_than_needed():
-    config, actors = run_config("grpo"), make_actors()
+def updated(config, actors):
+    """Record and weights after one rollout's updates with plain gradient steps, large enough to drift."""
+    rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
+    optimizer = torch.optim.SGD(actors.policy.parameters(), lr=config.train.learning_rate)
+    return update_policy(config, actors, optimizer, rollout, step=1), weights(actors)
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_old_logprobs_of_an_engine_that_is_the_policy_change_nothing(method):
+    (scored, expected), (sampled, found) = (
+        updated(run_config(method, learning_rate=0.5, old_logprobs=source), make_actors())
+        for source in ("policy", "engine")
+    )
+    assert scored["log_ratio_var"] > 1e-4
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    of_the_first_update = ("entropy", "engine_logprob_gap", "engine_logprob_gap_mean")
+    for key in scored.keys() - set(of_the_first_update):
+        assert sampled[key] == pytest.approx(scored[key], rel=1e-3, abs=1e-5), key
+
+
+def test_ratios_of_all_updates_but_the_first_are_taken_to_the_engines_logprobs_where_asked():
+    for source, largest in (("policy", 0.0), ("engine", 0.25)):
+        config = run_config("grpo", learning_rate=1e-6, old_logprobs=source)
+        record, _ = updated(config, engine_gap(make_actors(), 0.25))
+        assert record["log_ratio_min"] == pytest.approx(0.0, abs=1e-4)
+        assert record["log_ratio_max"] == pytest.approx(largest, abs=1e-4)
+        assert record["engine_logprob_gap_mean"] == pytest.approx(0.25, abs=1e-4)
+
+
+@pytest.mark.parametrize(("source", "ahead"), [("policy", 8), ("engine", 0)])
+def test_no_response_goes_through_the_model_more_often_than_needed(source, ahead):
+    config, actors = run_config("grpo", old_logprobs=source), make_actors()
     rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
     rows = []
     hook = actors.policy.base_model.register_forward_hook(lambda m, i, o: rows.append(len(i[0])))
     optimizer = make_optimizer(actors.policy, 1e-3, config.train.betas, 0.0)
     with hook:
         update_policy(config, actors, optimizer, rollout, step=1)
-    # 8 responses of the second minibatch before the first update, then each minibatch once.
-    assert sum(rows) == 8 + 8 + 8
+    # The second minibatch's 8 responses before the first update, then each minibatch once.
+    assert sum(rows) == ahead + 8 + 8
 
 
 def test_rows_that_teach_nothing_are_not_differentiated_but_counted():

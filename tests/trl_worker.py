@@ -30,6 +30,7 @@ VARIANTS = {name: (name, {}) for name in LOSSES} | {
     "checkpointed": ("sspo", {"gradient_checkpointing": True}),
     "bfloat16": ("sspo", {}),
     "mismatched": ("sspo", {}),
+    "old_logprobs": ("sspo", {}),
 }
 
 
@@ -43,6 +44,8 @@ def drifting_config(variant, micro_batch):
         compute = dataclasses.replace(compute, dtype="bfloat16")
     if variant == "mismatched":
         rollout = dataclasses.replace(rollout, correction="sequence")
+    if variant == "old_logprobs":
+        rollout = dataclasses.replace(rollout, old_logprobs="engine")
     return dataclasses.replace(config, rollout=rollout, compute=compute)
 
 
@@ -50,7 +53,7 @@ def drifting_actors(variant):
     """An engine with weights of its own: bfloat16 in training must not change what is sampled here."""
     actors = make_actors()
     actors.engine.own_model()
-    if variant == "mismatched":
+    if variant in ("mismatched", "old_logprobs"):
         sample = actors.engine.generate
         actors.engine.generate = lambda *request: [
             dataclasses.replace(c, logprobs=[1.02 * x for x in c.logprobs])

@@ -134,6 +134,8 @@ class RolloutConfig(SamplingConfig):
         prompts_per_step: prompts of one rollout.
         group_size: responses per prompt.
         vllm_memory: share of the GPU's memory for vLLM's weights and cache; training needs the rest.
+        old_logprobs: whose log-probabilities the ratios of a rollout's later updates are taken to: the
+            policy's, scored again before the first update, or those that the engine sampled with.
         correction: what an engine that samples from other probabilities than the policy's is made up
             for with, see ``sspo.update.engine_weights``.
         correction_cap: largest weight of the correction.
@@ -143,6 +145,7 @@ class RolloutConfig(SamplingConfig):
     prompts_per_step: int
     group_size: int
     vllm_memory: float
+    old_logprobs: Literal["policy", "engine"]
     correction: Literal["none", "token", "sequence"]
     correction_cap: float
 

@@ -162,6 +162,14 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
             f"methods.{method}: rollout.engine = 'vllm' but vLLM is not installed; run `make vllm` "
             "or choose engine torch"
         )
+    if (
+        sections["rollout"]["old_logprobs"] == "engine"
+        and sections["rollout"]["correction"] != "none"
+    ):
+        raise ConfigError(
+            f"methods.{method}: rollout.correction weighs by the policy's old log-probabilities, which "
+            "rollout.old_logprobs = 'engine' does not compute; choose policy, or correction none"
+        )
     if config["lora"]["rank"] and importlib.util.find_spec("peft") is None:
         raise ConfigError(
             f"lora.rank = {config['lora']['rank']} but peft is not installed; run `make lora` or set it "

@@ -3,7 +3,8 @@
 Work that cannot change a result is not done: the first update of a rollout finds the policy as it was
 at rollout time, so its forward pass also gives its old log-probabilities; and responses of groups
 with equal rewards, whose advantage is zero, keep their place in every mean but are not
-differentiated.
+differentiated. The other updates' old log-probabilities take a forward pass of their own, or are the
+engine's (``rollout.old_logprobs``), which differ by how the engine computes.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class MicroBatch:
         engine_logprobs: (B, T) log-probabilities as the engine sampled.
         differentiate: False when no row can contribute to the gradient.
         rows: their places in the rollout.
-        old_logprobs: (B, T) under the policy at rollout time, once scored.
+        old_logprobs: (B, T) under the policy at rollout time, once known.
         reference_logprobs: (B, T) under the reference, when a KL is asked for.
     """
 
@@ -104,7 +105,9 @@ class Scorer:
             "chunk_tokens": config.train.chunk_tokens,
             "dtype": config.compute.dtype,
         }
-        self.tokens = self.entropy = self.kl = self.gap = self.largest_gap = 0.0
+        self.from_engine = config.rollout.old_logprobs == "engine"
+        self.tokens = self.entropy = self.gap = self.largest_gap = 0.0
+        self.kl_tokens = self.kl = 0.0
 
     def score(self, micro: MicroBatch) -> Tensor:
         """Log-probabilities (B, T) under the current policy, with gradient where one can matter.
@@ -119,6 +122,15 @@ class Scorer:
             self._observe(micro, entropy)
         return logprobs
 
+    @torch.no_grad()
+    def score_ahead(self, micro: MicroBatch) -> None:
+        """Old log-probabilities for an update that will find the policy changed."""
+        if not self.from_engine:
+            self.score(micro)
+            return
+        micro.old_logprobs = micro.engine_logprobs
+        self._observe_kl(micro)
+
     def _score_policy(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropy (B, T); a backend may go through the model another way."""
         return score(self.policy, batch, **self.options)
@@ -131,20 +143,30 @@ class Scorer:
         gaps = ((micro.old_logprobs - micro.engine_logprobs) * mask).abs()
         self.gap += gaps.sum().item()
         self.largest_gap = max(self.largest_gap, gaps.max().item())
-        if self.reference is not None:
-            micro.reference_logprobs, _ = score(self.reference, micro.batch, **self.options)
-            divergence = k3_divergence(micro.old_logprobs, micro.reference_logprobs)
-            self.kl += (divergence * mask).sum().item()
+        self._observe_kl(micro)
+
+    def _observe_kl(self, micro: MicroBatch) -> None:
+        if self.reference is None:
+            return
+        mask = micro.batch.mask
+        micro.reference_logprobs, _ = score(self.reference, micro.batch, **self.options)
+        divergence = k3_divergence(micro.old_logprobs, micro.reference_logprobs)
+        self.kl_tokens += mask.sum().item()
+        self.kl += (divergence * mask).sum().item()
 
     def summary(self) -> Metrics:
-        """Entropy, KL, mean engine gap (nats per token) and largest gap of the policy at rollout time."""
+        """Entropy, KL, mean engine gap (nats per token) and largest gap of the policy at rollout time.
+
+        Over the whole rollout; with old log-probabilities from the engine, entropy and gap are those of
+        the first update's responses.
+        """
         record: Metrics = {
             "entropy": self.entropy / self.tokens,
             "engine_logprob_gap_mean": self.gap / self.tokens,
             "engine_logprob_gap": self.largest_gap,
         }
         if self.reference is not None:
-            record["kl"] = self.kl / self.tokens
+            record["kl"] = self.kl / self.kl_tokens
         return record
 
 
@@ -163,9 +185,8 @@ def update_policy(
     settings = config.train
     minibatches = split_rollout(config, rollout, actors.policy.device)
     scorer = Scorer(config, actors.policy, kl_reference(config, actors, step))
-    with torch.no_grad():
-        for micro in (m for minibatch in minibatches[1:] for m in minibatch):
-            scorer.score(micro)
+    for micro in (m for minibatch in minibatches[1:] for m in minibatch):
+        scorer.score_ahead(micro)
     stats, norms, losses = UpdateStats(), [], []
     for index, minibatch in enumerate(minibatches):
         losses.append(accumulate_gradient(config, scorer, minibatch, stats))

@@ -248,7 +248,7 @@ class SspoTrainer(GRPOTrainer):
         return self.share.micros[place]
 
     def _collect(self, problems: list[Record]) -> Share:
-        """Sample responses to this process's prompts and score those of all updates but the first."""
+        """Sample responses to this process's prompts; old log-probabilities where needed ahead."""
         config, device = self.run, self.accelerator.device
         step = self.state.global_step // config.train.updates_per_rollout + 1
         rollout = collect_rollout(config, self.actors, problems, step)
@@ -257,9 +257,8 @@ class SspoTrainer(GRPOTrainer):
         micros = [micro_batch(rollout, chosen, True, device) for chosen in rows]
         scorer = FusedScorer(config, self.model_wrapped, kl_reference(config, self.actors, step))
         per_update = self.args.gradient_accumulation_steps
-        with torch.no_grad():
-            for micro in micros[per_update:]:
-                scorer.score(micro)
+        for micro in micros[per_update:]:
+            scorer.score_ahead(micro)
         counts = [self.objective.units(m.batch.mask) for m in micros]
         units = torch.tensor(counts, dtype=torch.float64, device=device)
         totals = self.accelerator.reduce(units.view(-1, per_update).sum(dim=1), reduction="sum")
@@ -315,10 +314,10 @@ class SspoTrainer(GRPOTrainer):
     def _pool_scores(self, scorer: Scorer) -> None:
         """Add up what the processes observed at rollout time."""
         device = self.accelerator.device
-        sums = (scorer.tokens, scorer.entropy, scorer.kl, scorer.gap)
-        scorer.tokens, scorer.entropy, scorer.kl, scorer.gap = self.accelerator.reduce(
-            torch.tensor(sums, dtype=torch.float64, device=device)
-        ).tolist()
+        sums = ("tokens", "entropy", "gap", "kl_tokens", "kl")
+        parts = torch.tensor([getattr(scorer, s) for s in sums], dtype=torch.float64, device=device)
+        for name, total in zip(sums, self.accelerator.reduce(parts).tolist(), strict=True):
+            setattr(scorer, name, total)
         largest = torch.tensor([scorer.largest_gap], device=device)
         scorer.largest_gap = self.accelerator.gather(largest).max().item()
 

@@ -54,7 +54,7 @@ class TorchEngine:
         """Sample from a copy of the model from now on: others are about to change its parameters."""
         self.model, self.shares_policy = copy.deepcopy(self.model), False
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Completion]:
         """One completion per prompt, in order.
 
