@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from sspo.config import ConfigError
-from sspo.datasets import batches, micro_batches, overlap, read_jsonl, read_problems, write_jsonl
+from sspo.datasets import (
+    batches,
+    distinct,
+    micro_batches,
+    overlap,
+    read_jsonl,
+    read_problems,
+    write_jsonl,
+)
 
 GOOD = {"id": "a-0", "prompt": "7+8=", "answer": "15"}
 
@@ -145,6 +153,13 @@ def test_batches_are_a_function_of_the_arguments_alone():
     for _ in range(11):
         next(resumed)
     assert list(itertools.islice(resumed, 9)) == first[11:]
+
+
+def test_a_problem_that_occurs_again_in_a_rollout_gets_samples_of_its_own():
+    records = [{"id": name, "prompt": "p"} for name in "abaa"]
+    found = distinct(records)
+    assert [r["id"] for r in found] == ["a", "b", "a (2)", "a (3)"]
+    assert {r["prompt"] for r in found} == {"p"} and records[2]["id"] == "a"
 
 
 # Micro-batches

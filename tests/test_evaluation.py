@@ -59,7 +59,7 @@ SCRIPT = {
 }
 
 
-def evaluate(tokenizer, engine, problems=PROBLEMS, samples=4, seed=0):
+def evaluate(tokenizer, engine, problems=PROBLEMS, samples=4, seed=0, context=None):
     return evaluate_problems(
         problems,
         engine,
@@ -69,6 +69,7 @@ def evaluate(tokenizer, engine, problems=PROBLEMS, samples=4, seed=0):
         temperature=0.7,
         max_tokens=50,
         seed=seed,
+        context=context,
     )
 
 
@@ -197,6 +198,13 @@ def seeds_by_problem(tokenizer, problems, seed, samples=4):
     evaluate(tokenizer, engine, problems, samples, seed)
     seeds = engine.asked[1].sampling.seeds
     return {p["id"]: seeds[i * samples : (i + 1) * samples] for i, p in enumerate(problems)}
+
+
+def test_a_prompt_that_leaves_less_room_gets_shorter_responses(tokenizer):
+    engine = FakeEngine(tokenizer, SCRIPT)
+    records = evaluate(tokenizer, engine, context=54)  # 4 and 6 prompt tokens
+    assert [a.sampling.max_tokens for a in engine.asked] == [48, 48, 50, 50]
+    assert records == evaluate(tokenizer, FakeEngine(tokenizer, SCRIPT))
 
 
 def test_seeds_differ_between_samples_problems_and_evaluations(tokenizer):

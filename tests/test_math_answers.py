@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sspo.math_answers import as_integer, find_answer, normalize
+from sspo.math_answers import as_integer, find_answer, normalize, vote
 
 LIMIT = 50
 
@@ -103,6 +103,23 @@ def test_a_million_repetitions_are_read_in_seconds(piece, end):
     answer = find_answer(piece * 1_000_000 + end, LIMIT)
     assert time.process_time() - began < 5.0
     assert answer == ("5" if end else None)
+
+
+@pytest.mark.parametrize(
+    "first, second, one",
+    [
+        (r"\frac{1}{2}", r"\dfrac{1}{2}", True),
+        (r"\left( 1, 2 \right)", "(1,2)", True),
+        ("1,000", "1000", True),
+        ("025", "$25$", True),
+        ("2x + 1", "2x+1", True),
+        ("2 1/2", "21/2", False),
+        (r"\frac{1}{2}", "0.5", False),
+        ("x", "X", False),
+    ],
+)
+def test_answers_that_are_only_typeset_otherwise_vote_as_one(first, second, one):
+    assert (vote(first) == vote(second)) == one
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,14 @@ def test_validation_is_part_of_train_chosen_by_the_seed_and_held_out(tmp_path):
     assert ids(other["validation"]) != ids(splits["validation"])
 
 
+def test_the_first_validation_problems_are_a_draw_from_all_data_sets(tmp_path):
+    deepmath = [{"question": word_problem(i, "Bella"), "final_answer": "1"} for i in range(40, 80)]
+    train = {"gsm8k_train": gsm8k(*range(40)), "deepmath": deepmath}
+    splits, _ = make(tmp_path, train, {"gsm8k_test": gsm8k(99)}, validation=20)
+    first = {name.split("-")[0] for name in ids(splits["validation"])[:8]}
+    assert first == {"gsm8k_train", "deepmath"}
+
+
 def test_a_near_copy_of_a_validation_problem_is_not_trained_on(tmp_path):
     rows = gsm8k(1, 2) + gsm8k(1, 2, who="Bella")
     splits, report = make(tmp_path, {"gsm8k_train": rows}, {"gsm8k_test": gsm8k(9)}, validation=2)

@@ -101,6 +101,16 @@ def reason(reward: MathReward, gold: str, answer: str) -> str:
         ("$(1,8,19), (2,7,13), (4,5,7)$", "(1,8,19),(2,7,13),(4,5,7)"),
         (r"$k \geqslant 2$", r"k \ge 2"),
         ("0.0000672", "0.00006721"),  # one part in a thousand is rounding
+        ("6m", r"m \cdot 6"),  # m is a variable: a unit stands apart
+        (r"\frac{1}{\sqrt{2}}c", r"\frac{c}{\sqrt{2}}"),
+        ("18 m", "18"),
+        ("13535", r"13\,535"),
+        ("13535", "13 535"),
+        ("4.5e33", r"4.5e33 \text{ erg/s}"),
+        ("9.6", r"\approx 9.6"),
+        ("3,4", r"\(3\), \(4\)"),
+        (r"62.5\%", "62.5"),
+        ("62.5%", "0.625"),
     ],
 )
 def test_an_answer_that_means_the_gold_is_correct(reward, gold, answer):
@@ -134,6 +144,10 @@ def test_an_answer_that_means_the_gold_is_correct(reward, gold, answer):
         ("1.6e-19", "2e-19"),  # math-verify compares to 1e-15
         (r"1.6 \times 10^{-19}", "0"),
         ("0.0000672", "0.0000674"),  # ... or to six decimals
+        ("6m", "6"),
+        (r"\frac{1}{\sqrt{2}}c", r"\frac{1}{\sqrt{2}}"),
+        ("548", r"13\,535"),  # math-verify adds them up
+        (r"62.5\%", "625"),
         (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\3\end{pmatrix}"),
         (r"\frac{1}{0}", "5"),
         (r"\foo{", "5"),  # a gold that cannot be parsed is no free point
@@ -168,6 +182,7 @@ def test_the_stated_answer_is_handed_on_for_votes(reward):
     assert reward("12", boxed("13")).answer == "13"
     assert reward("12", boxed("13", "length")).answer == "13"
     assert reward("12", Completion([], "13", "stop", [])).answer is None
+    assert reward("12", boxed(r"\dfrac{1} {2}")).answer == r"\frac{1}{2}"
 
 
 # Totality

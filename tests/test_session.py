@@ -1,5 +1,6 @@
 """What training scripts share: length checks, validation, progress, the status table."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -115,14 +116,16 @@ def supervised_config(steps):
     )
 
 
-def train_supervised_run(model, tokenizer, output, records, tracker=lambda step, record: None):
+def train_supervised_run(
+    model, tokenizer, output, records, tracker=lambda step, record: None, config=None
+):
     """Four updates, reported as two steps, on the given worked solutions."""
     run_supervised(
         model,
         tokenizer,
         records,
         PROBLEMS,
-        supervised_config(4),
+        config or supervised_config(4),
         "supervised-s0",
         output,
         validation_file=Path("validation.jsonl"),
@@ -145,6 +148,18 @@ def test_a_supervised_run_saves_model_and_metrics_on_the_axis_of_rl_steps(
         assert torch.equal(a, b)
     progress = json.loads((tmp_path / "progress.json").read_text())
     assert (progress["step"], progress["steps"]) == (2, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_validation_follows_the_model_in_either_precision(model, tokenizer, tmp_path, dtype):
+    records = [{**problem, "solution": f"#{problem['answer']}"} for problem in PROBLEMS]
+    config = supervised_config(60)
+    supervised = dataclasses.replace(config.supervised, learning_rate=1e-2, eval_every=60)
+    compute = ComputeConfig("cpu", dtype, 1)
+    config = dataclasses.replace(config, supervised=supervised, compute=compute)
+    train_supervised_run(model, tokenizer, tmp_path, records, config=config)
+    accuracy = [r["greedy"] for r in read_jsonl(tmp_path / "metrics.jsonl") if "greedy" in r]
+    assert accuracy == [0.0, 1.0]
 
 
 def test_a_supervised_run_that_diverges_saves_no_model(model, tokenizer, tmp_path):

@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -87,8 +88,13 @@ def overlap(first: Sequence[Record], second: Sequence[Record]) -> list[str]:
 
 def normalized(text: str) -> str:
     """A text without what does not change a problem: case, white space, typesetting of formulas."""
-    text = _TYPESETTING.sub("", unicodedata.normalize("NFC", text).casefold())
-    return "".join(text.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac").split())
+    return "".join(untypeset(unicodedata.normalize("NFC", text).casefold()).split())
+
+
+def untypeset(formula: str) -> str:
+    r"""A formula without what only sets its looks: sizes, thin spaces, dollar signs, ``\dfrac``."""
+    formula = _TYPESETTING.sub("", formula)
+    return formula.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
 
 
 def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
@@ -105,6 +111,17 @@ def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
             epoch += 1
         yield pending[:size]
         pending = pending[size:]
+
+
+def distinct(records: Sequence[Record]) -> list[Record]:
+    """The records of one rollout, later occurrences of an id numbered: seeds are made from ids."""
+    seen: Counter[str] = Counter()
+    found = []
+    for record in records:
+        name = str(record["id"])
+        seen[name] += 1
+        found.append(record if seen[name] == 1 else {**record, "id": f"{name} ({seen[name]})"})
+    return found
 
 
 def micro_batches(lengths: Sequence[int], size: int, tokens: int = 0) -> list[list[int]]:

@@ -51,8 +51,11 @@ def evaluate_problems(
     temperature: float,
     max_tokens: int,
     seed: int,
+    context: int | None = None,
 ) -> list[Record]:
     """One greedy and ``samples`` sampled completions per problem.
+
+    A response has at most ``max_tokens`` tokens, and no more than its prompt leaves of ``context``.
 
     Returns:
         A record per problem: ``id``, ``greedy`` (0/1), ``rewards`` (list of 0/1), ``answers``,
@@ -62,19 +65,39 @@ def evaluate_problems(
         RuntimeError: the engine returned another number of completions than asked for.
     """
     prompts = tokenizer([str(p["prompt"]) for p in problems])["input_ids"]
-    greedy = engine.generate(prompts, Sampling(max_tokens, temperature=0.0))
+    room = [min(max_tokens, context - len(p)) if context else max_tokens for p in prompts]
+    records: dict[int, Record] = {}
+    for limit in sorted(set(room)):
+        rows = [i for i, tokens in enumerate(room) if tokens == limit]
+        seeds = [
+            sample_seed("evaluation", seed, problems[i]["id"], j)
+            for i in rows
+            for j in range(samples)
+        ]
+        requests = Sampling(limit, temperature=0.0), Sampling(limit, temperature, seeds)
+        completions = _complete(engine, [prompts[i] for i in rows], samples, *requests)
+        for i, (greedy, sampled) in zip(rows, completions, strict=True):
+            records[i] = _record(problems[i], greedy, sampled, reward)
+    return [records[i] for i in range(len(problems))]
+
+
+def _complete(
+    engine: RolloutEngine,
+    prompts: Sequence[list[int]],
+    samples: int,
+    once: Sampling,
+    often: Sampling,
+) -> list[tuple[Completion, list[Completion]]]:
+    """A greedy completion and ``samples`` sampled ones per prompt."""
+    greedy = engine.generate(prompts, once)
     repeated = [p for p in prompts for _ in range(samples)]
-    seeds = [sample_seed("evaluation", seed, p["id"], j) for p in problems for j in range(samples)]
-    sampled = engine.generate(repeated, Sampling(max_tokens, temperature, seeds))
-    if len(greedy) != len(problems) or len(sampled) != len(repeated):
+    sampled = engine.generate(repeated, often)
+    if len(greedy) != len(prompts) or len(sampled) != len(repeated):
         raise RuntimeError(
-            f"asked for {len(problems)} greedy and {len(repeated)} sampled completions, "
+            f"asked for {len(prompts)} greedy and {len(repeated)} sampled completions, "
             f"got {len(greedy)} and {len(sampled)}"
         )
-    return [
-        _record(problem, greedy[i], sampled[i * samples : (i + 1) * samples], reward)
-        for i, problem in enumerate(problems)
-    ]
+    return [(g, sampled[i * samples : (i + 1) * samples]) for i, g in enumerate(greedy)]
 
 
 def problem_scores(record: Record, pass_at: Sequence[int]) -> dict[str, float]:

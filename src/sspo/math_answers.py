@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from sspo.datasets import untypeset
+
 BOX, MARK = "\\boxed", "####"
 
 _OPENING = re.compile(r"\s*\{")
@@ -14,9 +16,21 @@ _OPENING = re.compile(r"\s*\{")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _MATH = [
     re.compile(pattern, re.DOTALL)
-    for pattern in (r"\$\$([^$]+)\$\$", r"\$([^$]+)\$", r"\\\((.*)\\\)", r"\\\[(.*)\\\]")
+    for pattern in (
+        r"\$\$([^$]+)\$\$",
+        r"\$([^$]+)\$",
+        r"\\\(((?:(?!\\[()]).)*)\\\)",  # not \(3\), \(4\)
+        r"\\\[((?:(?!\\[][]).)*)\\\]",
+    )
 ]
-_SCIENTIFIC = re.compile(r"([+-]?[0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]+)")
+_ABOUT = re.compile(r"^(?:\\approx|\\simeq|\\sim|\u2248)(?![a-zA-Z])\s*")
+_SCIENTIFIC = re.compile(r"(?<![\w.])([+-]?[0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]+)(?![\w.])")
+# 13\,535 or 13 535, which math-verify takes for a product or for a mixed number.
+_THOUSANDS = re.compile(
+    r"[+-]?[0-9]{1,3}(?:(?:\\[,;: ]|~|\{,\}|[ \u00a0\u202f])[0-9]{3})+(?:\.[0-9]+)?"
+)
+_SEPARATOR = re.compile(r"\\[,;: ]|~|\{,\}|[ \u00a0\u202f]")
+_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")  # but not that of 2 1/2
 _INTEGER = re.compile(r"-?(?:[0-9]{1,18}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,5})")
 
 
@@ -42,14 +56,25 @@ def find_answer(text: str, limit: int) -> str | None:
 
 
 def normalize(answer: str) -> str:
-    """Take off what carries no mathematics, and write ``3e-7`` as LaTeX does (there e is Euler's)."""
+    """Take off what carries no mathematics, and write numbers as LaTeX does (e is Euler's there)."""
     answer = " ".join(answer.split()).removesuffix(".").rstrip()
     for pattern in _MATH:
         if match := pattern.fullmatch(answer):
             answer = match[1].strip()
-    if match := _SCIENTIFIC.fullmatch(answer):
-        return rf"{match[1]} \times 10^{{{match[2]}}}"
-    return answer
+    answer = _ABOUT.sub("", answer)
+    if _THOUSANDS.fullmatch(answer):
+        return _SEPARATOR.sub("", answer)
+    return _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", answer)
+
+
+def vote(answer: str) -> str:
+    r"""The form in which answers vote: what is typeset in another way only (``\dfrac12``) is one answer.
+
+    Equal values in other forms, such as 0.5 and a half, stay two answers.
+    """
+    answer = normalize(answer)
+    value = as_integer(answer)
+    return _SPACE.sub("", untypeset(answer)) if value is None else str(value)
 
 
 def as_integer(answer: str) -> int | None:

@@ -61,7 +61,8 @@ def make_math_splits(
             f"{config.validation} are held out; add a training set or lower validation"
         )
     order = random.Random(f"validation/{config.seed}").sample(range(len(train)), len(train))
-    validation = [train[i] for i in sorted(order[: config.validation])]
+    # In the order drawn: a run may validate on the first ones only.
+    validation = [train[i] for i in order[: config.validation]]
     train = [train[i] for i in sorted(order[config.validation :])]
     train = _without({"validation": validation}, train, report)
     splits = {"train": train, "validation": validation, **benchmarks}

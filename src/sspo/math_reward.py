@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import weakref
 
 from sspo import math_worker
 from sspo.config import ConfigError, RewardConfig
-from sspo.math_answers import as_integer, find_answer, normalize
+from sspo.math_answers import as_integer, find_answer, normalize, vote
 from sspo.math_worker import CORRECT, CRASHED, READY, TIMEOUT, WRONG
 from sspo.rewards import Reason, Reward
 from sspo.rollout.engine import Completion
@@ -35,6 +36,9 @@ START_SECONDS = 120.0  # imports and warm-up: about 5 s of an idle core
 # for what CPU time cannot see, and must not run out before.
 PATIENCE = 10.0
 REMEMBERED = 4096
+
+# 62.5\%, which may be answered 62.5; math-verify allows that for whole numbers only.
+_PERCENT = re.compile(r"([+-]?[0-9]+(?:\.[0-9]+)?) ?\\?%")
 
 
 class MathReward:
@@ -65,7 +69,8 @@ class MathReward:
         """The reward of a completion for the gold ``answer``."""
         limit = self.config.max_characters
         given = find_answer(completion.text, limit)
-        return Reward(*self._judge(answer, given, completion.finish_reason), given)
+        stated = given and vote(given)
+        return Reward(*self._judge(answer, given, completion.finish_reason), stated)
 
     def close(self) -> None:
         """End the checker; a later call starts it again."""
@@ -79,7 +84,10 @@ class MathReward:
             return 0.0, "no_answer"
         if max(len(gold), len(given)) > self.config.max_characters:
             return 0.0, "too_long"
-        verdict = self._verdict(normalize(gold), normalize(given))
+        gold, given = normalize(gold), normalize(given)
+        verdict = self._verdict(gold, given)
+        if verdict == WRONG and (number := _PERCENT.fullmatch(gold)):
+            verdict = self._verdict(number[1], given)
         return float(verdict == CORRECT), REASONS[verdict]
 
     def _verdict(self, gold: str, given: str) -> str:

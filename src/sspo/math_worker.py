@@ -11,6 +11,7 @@ Started by file name: it must import nothing of the project, and torch least of 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import json
 import logging
@@ -107,19 +108,28 @@ def load_comparison() -> Callable[[str, str], bool]:
     from math_verify import LatexExtractionConfig, parse, verify
 
     logging.disable(logging.CRITICAL)
-    config = [LatexExtractionConfig(boxed_match_priority=0)]
+    usual = LatexExtractionConfig(boxed_match_priority=0)
+    # Without this the m of 6m is dropped as metres.
+    keep_units = dataclasses.replace(usual.normalization_config, units=False)
+    with_variable = dataclasses.replace(usual, normalization_config=keep_units)
 
-    def read(latex: str) -> list[object]:
+    def read(latex: str, config: LatexExtractionConfig) -> list[object]:
         # parsing_timeout None: math-verify's own limits are signals, ours end the process.
-        return parse(rf"\boxed{{{latex}}}", config, parsing_timeout=None)
+        return parse(rf"\boxed{{{latex}}}", [config], parsing_timeout=None)
 
     def equivalent(gold: str, answer: str) -> bool:
         if different_bases(gold, answer):
             return False
-        golds, answers = read(gold), read(answer)
+        config = with_variable if ends_in_variable(gold) else usual
+        golds, answers = read(gold, config), read(answer, config)
         return verify(golds, answers, timeout_seconds=None) and not differ_in_size(golds, answers)
 
     return equivalent
+
+
+def ends_in_variable(gold: str) -> bool:
+    """Whether one letter follows a number or a group at once, as in ``6m``; a unit stands apart."""
+    return re.search(r"[0-9}][a-z]\s*$", gold) is not None
 
 
 def different_bases(gold: str, answer: str) -> bool:

@@ -22,7 +22,8 @@ class Reward:
     Attributes:
         value: 0.0 or 1.0.
         reason: why, for the metrics.
-        answer: the answer as the response states it, for maj@k; None when it states none.
+        answer: what the response states, in the form that votes of maj@k are counted by; None when it
+            states nothing.
     """
 
     value: float

@@ -43,8 +43,8 @@ def check_lengths(
     if len(prompts[worst]) + max_response_tokens > context:
         raise ConfigError(
             f"{path}: problem {problems[worst]['id']} has {len(prompts[worst])} prompt tokens; with "
-            f"rollout.max_response_tokens = {max_response_tokens} it exceeds the model's context of "
-            f"{context}; lower max_response_tokens or drop the problem"
+            f"{max_response_tokens} of a response it exceeds the model's context of {context}; lower "
+            "rollout.max_response_tokens or drop the problem"
         )
 
 
@@ -121,9 +121,14 @@ def run_supervised(
         sampling=config.sampling,
         seed=config.seed,
     )
-    validate = make_validation(
+    measure = make_validation(
         validation, engine, tokenizer, reward, config.validation, config.sampling, config.seed
     )
+
+    def validate() -> Metrics:
+        engine.load_weights(model.state_dict())
+        return measure()
+
     progress = Progress(output / "progress.json", run, config.supervised.steps // updates_per_step)
     metrics: list[Metrics] = [{"step": 0, **validate()}]
     tracker(0, metrics[0])

@@ -19,7 +19,7 @@ import torch
 from sspo.advantages import degenerate_groups, group_advantages
 from sspo.checkpoint import CheckpointStore
 from sspo.config import RunConfig
-from sspo.datasets import Record, batches
+from sspo.datasets import Record, batches, distinct
 from sspo.failures import TrainingError
 from sspo.losses import check_objective
 from sspo.metrics import Metrics, RunLog
@@ -72,7 +72,7 @@ def train(
         log.write("metrics", [{"step": 0, "sampled_tokens": 0, **_validate(actors)}])
     for step in range(start + 1, settings.steps + 1):
         began = time.perf_counter()
-        chosen = [problems[i] for i in next(order)]
+        chosen = distinct([problems[i] for i in next(order)])
         rollout = collect_rollout(config, actors, chosen, step)
         sampled_tokens += sum(len(c.token_ids) for c in rollout.completions)
         record: Metrics = {"step": step, "sampled_tokens": sampled_tokens}

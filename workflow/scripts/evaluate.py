@@ -38,7 +38,7 @@ def main() -> None:
     tokenizer = load_tokenizer(paths.model)
     context = load_json(paths.model / "config.json")["max_position_embeddings"]
     for split, problems in splits.items():
-        check_lengths(problems, tokenizer, context, sampling.max_response_tokens, files[split])
+        check_lengths(problems, tokenizer, context, 1, files[split])
     engine = load_engine(paths.model, tokenizer, settings, sampling, compute)
     results, lines, inputs = {}, [], [paths.config, *paths.model.iterdir()]
     for split, problems in splits.items():
@@ -51,6 +51,7 @@ def main() -> None:
             temperature=settings.temperature,
             max_tokens=sampling.max_response_tokens,
             seed=settings.seed,
+            context=context,
         )
         results[split] = summarize(records, settings.pass_at)
         lines += [json.dumps({"split": split, **record}) for record in records]

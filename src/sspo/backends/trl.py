@@ -33,7 +33,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from sspo.backends.launch import check_launch, process_place, shards_are_asked_for
 from sspo.config import ConfigError, RunConfig
-from sspo.datasets import Record, batches
+from sspo.datasets import Record, batches, distinct
 from sspo.failures import TrainingError
 from sspo.losses import LOSSES, check_objective
 from sspo.metrics import Metrics, RunLog, UpdateStats
@@ -80,8 +80,9 @@ def schedule(config: RunConfig, problems: Sequence[Record], processes: int) -> l
     order = batches(len(problems), size, config.seed)
     rows = []
     for _ in range(config.train.steps):
-        parts = torch.tensor(next(order)).view(updates, processes, -1).transpose(0, 1)
-        rows += [problems[i] for i in parts.flatten().tolist()]
+        chosen = distinct([problems[i] for i in next(order)])
+        parts = torch.arange(size).view(updates, processes, -1).transpose(0, 1)
+        rows += [chosen[i] for i in parts.flatten().tolist()]
     return [{key: str(row[key]) for key in ("id", "prompt", "answer")} for row in rows]
 
 
