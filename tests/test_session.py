@@ -200,6 +200,13 @@ def test_status_tells_done_running_and_waiting_runs_apart(tmp_path):
     expected = {name: name for name in ("done", "running", "stopped", "waiting")}
     assert states == {**expected, "torn": "waiting"}
     assert table.splitlines()[-1] == "1 of 5 done"
+    imported = tmp_path / "bases" / "imported"
+    (imported / "model").mkdir(parents=True)
+    (imported / "config.json").write_text('{"checkpoint": {}}')
+    (imported / "model" / "model.safetensors").write_text("")
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert table.splitlines()[1].split() == ["imported", "done"]
+    assert table.splitlines()[-1] == "2 of 6 done"
 
 
 def test_status_gives_the_last_sign_of_a_run_on_another_node(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,6 +102,29 @@ class ClaimsPlan:
         for problem, holds in problems.items():
             if holds:
                 raise ConfigError(problem)
+
+
+def check_scores(plan: ClaimsPlan, evaluation: Mapping[str, object], source: str) -> None:
+    """Refuse an evaluation that lacks a final score that the plan looks at.
+
+    Raises:
+        ConfigError: names the file, the score and the keys to change.
+    """
+    metrics = [
+        "greedy",
+        *(f"{kind}@{k}" for k in evaluation["pass_at"] for kind in ("pass", "maj")),
+    ]
+    splits = [*evaluation["splits"], *evaluation.get("pools", {})]
+    for measure in plan.measures:
+        name = measure.name.removesuffix("_deviation")
+        split, _, metric = name.partition("_")
+        if metric.startswith(("pass@", "maj@", "greedy")) and not (
+            split in splits and metric in metrics
+        ):
+            raise ConfigError(
+                f"{source}: the claims need {name}; evaluation.splits or evaluation.pools must have "
+                f"{split!r}, and evaluation.pass_at the number of {metric}"
+            )
 
 
 def load_plan(path: str | Path) -> ClaimsPlan:

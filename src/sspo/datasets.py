@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import unicodedata
 import zlib
 from collections import Counter
@@ -15,10 +14,9 @@ import numpy as np
 
 from sspo.config import ConfigError
 from sspo.files import write_bytes
+from sspo.typesetting import untypeset
 
 Record = dict[str, object]
-
-_TYPESETTING = re.compile(r"\\(?:left|right|displaystyle)(?![a-z])|\\[,;:!]|(?<!\\)\$")
 
 
 def read_jsonl(path: str | Path) -> list[Record]:
@@ -89,12 +87,6 @@ def overlap(first: Sequence[Record], second: Sequence[Record]) -> list[str]:
 def normalized(text: str) -> str:
     """A text without what does not change a problem: case, white space, typesetting of formulas."""
     return "".join(untypeset(unicodedata.normalize("NFC", text).casefold()).split())
-
-
-def untypeset(formula: str) -> str:
-    r"""A formula without what only sets its looks: sizes, thin spaces, dollar signs, ``\dfrac``."""
-    formula = _TYPESETTING.sub("", formula)
-    return formula.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
 
 
 def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:

@@ -5,6 +5,8 @@ A config holds only what its rule depends on, so that editing a value reruns exa
 
 from __future__ import annotations
 
+import importlib.util
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from sspo.benchmarks import DATA_SETS, HUB
@@ -57,6 +59,11 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
         study = _exact_study_config(config)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+    names = Counter(run["run"] for run in runs)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ConfigError(
+            f"{source}: two runs are called {twice[0]}; rename the regime or the base"
+        )
     used = {name: config["methods"][name] for name in config["experiment"]["methods"]}
     optional = {"tuning": choice} if choice else {}
     if study:
@@ -110,6 +117,11 @@ def _data_config(config: JsonDict) -> JsonDict:
     if "math_data" in config:
         return _math_data_config(config)
     task = config["task"]
+    if config["reward"]["name"] != "exact":
+        raise ConfigError(
+            f"reward.name = {config['reward']['name']!r} finds no answer in the procedural tasks' "
+            "responses; choose exact, or add math_data"
+        )
     if task["name"] not in TASKS:
         raise ConfigError(
             f"task.name = {task['name']!r}: unknown task; choose one of {', '.join(TASKS)}"
@@ -125,6 +137,10 @@ def _data_config(config: JsonDict) -> JsonDict:
 
 def _math_data_config(config: JsonDict) -> JsonDict:
     data = from_dict(MathDataConfig, config["math_data"], "math_data.")
+    if "checkpoint" not in config:
+        raise ConfigError(
+            "math_data needs a model that has learnt to read; add a section checkpoint (source, revision)"
+        )
     for key, names in (("train", data.train), ("benchmarks", data.benchmarks)):
         for name in names:
             _check_data_set(f"math_data.{key}", name, data)
@@ -179,6 +195,10 @@ def _base_config(config: JsonDict) -> JsonDict:
 def _evaluation_config(config: JsonDict) -> JsonDict:
     evaluation = {**config["evaluation"]}
     parsed = from_dict(EvaluationConfig, evaluation)
+    if parsed.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "evaluation.engine = 'vllm' but vLLM is not installed; run `make vllm` or choose engine torch"
+        )
     if max(parsed.pass_at) > parsed.samples:
         raise ConfigError(
             f"evaluation.pass_at = {list(parsed.pass_at)} exceeds evaluation.samples = "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from sspo.datasets import untypeset
+from sspo.typesetting import untypeset
 
 BOX, MARK = "\\boxed", "####"
 

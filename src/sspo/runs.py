@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def tuning_runs(config: JsonDict) -> tuple[list[JsonDict], JsonDict | None]:
         raise ConfigError(
             f"tuning.params: every method needs the same number of trials, got {counts}; add or "
             "remove some"
+        )
+    if unused := sorted(tuning["params"].keys() - trials.keys()):
+        raise ConfigError(
+            f"tuning.params.{unused[0]}: no regime runs this method; remove the entry"
+        )
+    every, steps = config["train"]["eval_every"], config["train"]["steps"]
+    if tuning["validations"] > (most := 1 + math.ceil(steps / every)):
+        raise ConfigError(
+            f"tuning.validations = {tuning['validations']} exceeds the {most} validations of a run; "
+            "lower it or train.eval_every"
         )
     choice = {key: tuning[key] for key in ("accuracy", "validations")} | {"trials": trials}
     return runs, choice
@@ -148,6 +159,11 @@ def _check_bases(config: JsonDict, names: Iterable[str], where: str) -> None:
             )
 
 
+def measures_kl(train: Mapping[str, object]) -> bool:
+    """Whether a run with this ``train`` section records its KL to the initial policy at all."""
+    return train["kl_coefficient"] > 0.0 or 0 < train["kl_every"] <= train["steps"]
+
+
 def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonDict:
     """The common values, over them the regime's, over them the method's."""
     entry = config["methods"][method]
@@ -169,6 +185,12 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
         raise ConfigError(
             f"methods.{method}: rollout.correction weighs by the policy's old log-probabilities, which "
             "rollout.old_logprobs = 'engine' does not compute; choose policy, or correction none"
+        )
+    cap = entry["params"].get("max_response_tokens", sections["rollout"]["max_response_tokens"])
+    if cap != sections["rollout"]["max_response_tokens"]:
+        raise ConfigError(
+            f"methods.{method}.params.max_response_tokens = {cap} is not rollout.max_response_tokens = "
+            f"{sections['rollout']['max_response_tokens']}; set both alike"
         )
     if config["lora"]["rank"] and importlib.util.find_spec("peft") is None:
         raise ConfigError(

@@ -18,9 +18,11 @@ from sspo.provenance import ROOT, record_sha256, sha256_file
 # What carries times, belongs to work in progress or says where curves are shown is no result.
 UNRECORDED_FOLDERS = (
     "logs",
+    "bench",
     "benchmarks",
     "checkpoint",
     "failure",
+    "fuzz",
     "plan",
     "tensorboard",
     "tracking",

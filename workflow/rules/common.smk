@@ -11,12 +11,14 @@ sys.path.insert(0, str(ROOT / "src"))
 from snakemake.exceptions import WorkflowError
 
 from sspo.benchmarks import source_files
+from sspo.claims_plan import check_scores, load_plan
 from sspo.config import CheckpointConfig, ConfigError, from_dict
 from sspo.experiment import expand_config, split_names
 from sspo.locks import PipelineLock, refuse_orphan
 from sspo.places import BASE, CONTROL, MAIN, TUNING, base_place
 from sspo.pretrained import checkpoint_files
 from sspo.provenance import import_closure
+from sspo.runs import measures_kl
 from sspo.schema import check_config
 
 CONFIG_NAME = str(
@@ -26,6 +28,8 @@ CONFIG_NAME = str(
 try:
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml", CONFIG_NAME)
     CONFIGS = expand_config(config, CONFIG_NAME)
+    if workflow.is_main_process:
+        check_scores(load_plan(ROOT / "workflow/claims.yaml"), config["evaluation"], CONFIG_NAME)
     DATA_FILES = []
     if "math_data" in config:
         names = [*config["math_data"]["train"], *config["math_data"]["benchmarks"]]
@@ -106,6 +110,8 @@ FIGURE_SOURCES = {
     "t5_outcomes": ("methods", ["summary/runs"], "outcomes by regime"),
     "t4_settings": ("methods", ["summary/settings"], "hyperparameters and their sources"),
 }
+if not any(measures_kl(RUNS[run]["train"]) for run in RL_RUNS):
+    del FIGURE_SOURCES["f5_kl"]
 if "regimes" in config:
     FIGURE_SOURCES["f10_staleness"] = (
         "methods",

@@ -4,7 +4,8 @@ rule write_config:
     A tuned run takes its learning rate and parameters from what the trials chose.
     """
     input:
-        choices_of,
+        code("write_config"),
+        choices=choices_of,
     output:
         report(
             f"{RESULTS}/{{place}}/config.json",
@@ -19,7 +20,7 @@ rule write_config:
     params:
         config=lambda wildcards: inert_json(CONFIGS[wildcards.place]),
     shell:
-        "python workflow/scripts/write_config.py {params.config:q} {output} {input} > {log} 2>&1"
+        "python workflow/scripts/write_config.py {params.config:q} {output} {input.choices} > {log} 2>&1"
 
 
 rule prepare_data:

@@ -6,6 +6,7 @@ import socket
 import time
 from pathlib import Path
 
+from sspo.config import load_json
 from sspo.locks import holder, is_held
 
 
@@ -13,7 +14,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder")
     results = parser.parse_args().results
-    folders = [results / "base", *sorted((results / "runs").glob("*"))]
+    others = sorted(path for part in ("bases", "runs") for path in (results / part).glob("*"))
+    folders = [results / "base", *others]
     rows = [row(folder) for folder in folders if (folder / "config.json").exists()]
     if not rows:
         raise SystemExit(f"{results}: no runs yet; start them with `make reproduce`")
@@ -26,8 +28,13 @@ def main() -> None:
 
 
 def row(folder: Path) -> tuple[str, ...]:
-    """Cells of one run, from its progress file; a run killed while writing counts as waiting."""
-    done = (folder / "model" / "model.safetensors").exists() and (folder / "metrics.jsonl").exists()
+    """Cells of one run, from its progress file; a run killed while writing counts as waiting.
+
+    An imported base model is done with its weights; nothing trained it.
+    """
+    trained = "checkpoint" not in load_json(folder / "config.json")
+    records = [folder / "metrics.jsonl"] if trained else []
+    done = all(path.exists() for path in (folder / "model" / "model.safetensors", *records))
     try:
         progress = json.loads((folder / "progress.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
