@@ -240,11 +240,11 @@ def test_a_method_that_never_ran_is_undecided_with_no_pairs():
 
 
 def test_seeds_that_agree_exactly_need_six_of_them_to_decide():
-    """No spread to judge by: the sign test, 2^-5 > 0.025 >= 2^-6."""
+    """No spread to judge by: 2^-5 > 0.025 >= 2^-6 where they are as far apart as can be."""
     one = replace(PLAN, baselines=("grpo",))
     for seeds, verdict in ((5, "undecided"), (6, "supported")):
         runs = make_runs({"sspo": 0.1}, seeds=seeds, noise=0.0)
-        runs[list(COLUMNS)] = np.where(runs[["method"] * 3] == "sspo", 0.25, 0.5)
+        runs[list(COLUMNS)] = np.where(runs[["method"] * 3] == "sspo", 0.0, 1.0)
         found = {c.measure: c.verdict for c in compare(one, runs)}
         assert found["drawdown"] == verdict
     runs[list(COLUMNS)] = 0.5

@@ -117,9 +117,12 @@ def test_p_values_agree_with_the_interval_of_the_same_level():
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9])
-def test_seeds_that_agree_exactly_are_judged_by_the_sign_test(count):
-    expected = 0.5**count if count > 1 else 1.0
-    assert t_p_value(np.full(count, 0.3)) == expected
+def test_seeds_that_agree_exactly_are_judged_by_the_likeliest_mean_within_the_bound(count):
+    for value, above in ((1.0, 0.0), (0.3, 0.0), (0.0, -0.1)):
+        # Values v with chance q, else -1, have the mean ``above``; a larger q has a larger mean.
+        q = next(q for q in np.linspace(0, 1, 10**5 + 1) if q * value - (1 - q) >= above)
+        expected = q**count if count > 1 else 1.0
+        assert t_p_value(np.full(count, value), above=above) == pytest.approx(expected, rel=1e-3)
     assert t_p_value(np.full(count, 0.3), above=0.3) == 1.0
     assert t_p_value(np.full(count, -0.3)) == 1.0
 

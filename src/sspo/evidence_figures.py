@@ -101,7 +101,7 @@ def draw_weight_variance(frames: Frames, methods: Methods) -> Figure:
         ):
             x, y = part["log_ratio_rms"], part["sequence_weight_var"]
             panel.plot(x, y, ".", color=color, gid=gid, **style)
-    figure.supylabel("variance of sequence weights (1 = on-policy)")
+    figure.supylabel("variance of the relative sequence weights")
     return figure
 
 

@@ -64,6 +64,7 @@ def draw_staleness(frames: Frames, methods: Methods) -> Figure:
         )
         panel.set(title=f"learning rate {rate:g}", xlabel="updates per rollout")
         panel.set_xscale("log", base=2)
+        panel.set_xticks(sorted(last["updates_per_rollout"].unique()))
         panel.xaxis.set_major_formatter("{x:g}")
     others[0].set_ylabel("expected reward\nafter training")
     add_legend(figure, method_handles(shown))
