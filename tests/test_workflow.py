@@ -243,6 +243,56 @@ def test_a_run_inside_trl_is_launched_by_accelerate_and_reruns_for_no_other(work
     )
 
 
+def resources_of(workspace, job, *arguments):
+    """Threads and resources that a dry run states for a job, by name."""
+    text = workspace.run("--dry-run", "--cores", "16", "--forceall", *arguments)
+    rule, _, wildcard = job.partition(":")
+    for body in re.findall(rf"^rule {rule}:\n((?: {{4}}.*\n)+)", text, flags=re.MULTILINE):
+        if re.search(rf"wildcards: \w+={wildcard}$", body, flags=re.MULTILINE):
+            stated = re.search(r"resources: (.*)", body)[1].split(", ")
+            threads = re.search(r"threads: (\d+)", body)
+            return {**dict(s.split("=") for s in stated), "threads": threads[1] if threads else "1"}
+    raise AssertionError(f"{job} is not planned")
+
+
+def test_jobs_with_a_model_ask_for_the_memory_of_the_profile_and_retrain_for_none(workspace):
+    workspace.edit(compute__memory_mb=12345)
+    assert workspace.planned() == set()
+    for job in ("pretrain:base", "train:sspo-s0", "train_control:supervised-s0", "evaluate:base"):
+        assert resources_of(workspace, job)["mem_mb"] == "12345"
+
+
+def test_a_base_model_warms_up_on_its_own_threads(workspace):
+    workspace.edit(
+        bases={"second": {"pretrain": {"threads": 3}}}, experiment__bases=["base", "second"]
+    )
+    assert resources_of(workspace, "pretrain:bases/second")["threads"] == "3"
+    assert resources_of(workspace, "pretrain:base")["threads"] == "1"
+
+
+def test_jobs_on_a_gpu_hold_the_only_one_unless_the_limit_is_raised(workspace):
+    limits = yaml.safe_load((workspace.folder / "profiles/default/config.yaml").read_text())
+    assert "gpu=1" in limits["resources"]
+    assert "gpu" not in resources_of(workspace, "train:sspo-s0")
+    workspace.edit(compute__device="cuda")
+    for job in ("pretrain:base", "train:sspo-s0", "train_control:supervised-s0", "evaluate:base"):
+        assert resources_of(workspace, job)["gpu"] == "1"
+
+
+def test_a_run_inside_trl_asks_for_a_gpu_per_process(workspace):
+    pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
+    (workspace.folder / "two.yaml").write_text("num_processes: 2\n")
+    workspace.edit(
+        compute__device="cuda",
+        methods__sspo={"trainer": "trl"},
+        backends={"accelerate_config": "two.yaml"},
+    )
+    raised = ("--resources", "gpu=8", "vllm_server=1")
+    assert resources_of(workspace, "train:sspo-s0", *raised)["gpu"] == "2"
+    assert resources_of(workspace, "train:grpo-s0", *raised)["gpu"] == "1"
+    assert resources_of(workspace, "train:sspo-s0")["gpu"] == "1"  # all that there is
+
+
 def test_editing_the_group_size_retrains_every_method_but_not_the_base_model(workspace):
     workspace.edit(rollout__group_size=4)
     planned = workspace.planned()
