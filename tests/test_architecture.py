@@ -64,11 +64,12 @@ def closure(name):
         ("provenance", {"provenance", "files"}),
         ("verification", {"verification", "provenance", "files"}),
         ("policy", {"policy", "lora", "config"}),
-        ("plan", {"plan", "study_config", "config", "places", "schema", "tasks"}),
+        ("launch_file", {"launch_file", "config"}),
+        ("plan", {"plan", "launch_file", "study_config", "config", "places", "schema", "tasks"}),
         ("model_size", {"model_size", "pretrained", "policy", "lora", "config"}),
         (
             "footprint",
-            {"footprint", "plan", "study_config", "places", "schema", "tasks"}
+            {"footprint", "plan", "launch_file", "study_config", "places", "schema", "tasks"}
             | {"model_size", "pretrained", "policy", "lora", "config"},
         ),
         ("math_answers", {"math_answers", "typesetting"}),

@@ -28,6 +28,7 @@ from sspo.footprint import (
     refusals,
     total,
 )
+from sspo.launch_file import Launch, read_launch
 from sspo.lora import add_adapters
 from sspo.model_size import ModelSize, base_folder, base_size, checkpoint_size, scratch_size
 from sspo.plan import (
@@ -39,12 +40,13 @@ from sspo.plan import (
     Rates,
     by_kind,
     hours,
+    jobs_at_once,
     plan_jobs,
     sampled_tokens,
     split_sizes,
     trained_tokens,
 )
-from sspo.planning import device_memory, parse_cores, read_plan
+from sspo.planning import device_memory, gpu_limit, parse_cores, read_plan
 from sspo.policy import ScoreBatch, build_model, save_model, score
 from sspo.schema import merged
 from sspo.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
@@ -208,6 +210,11 @@ def test_the_tokens_of_a_tiny_experiment_are_those_counted_by_hand():
     assert groups[EVALUATE, ""].work.sampled == (11 + 9) * (1 + 8)
 
 
+def test_prompts_of_real_data_are_taken_to_be_as_long_as_those_that_are_known():
+    jobs = plan_jobs(expand(read("paper.yaml"), {"compute": {"device": "cpu"}}), {"base": {}})
+    assert min(job.prompt for job in jobs) >= 1126
+
+
 def test_hours_grow_by_as_much_with_every_step():
     def of(steps):
         configs = expand(TINY, {"train": {"steps": steps, "eval_every": 1}})
@@ -307,6 +314,112 @@ def test_what_is_set_already_is_not_advised():
     assert "kl_every" not in reason
 
 
+def test_a_run_inside_trl_is_advised_what_it_can_change(monkeypatch):
+    pretend_installed(monkeypatch, "trl", installed=True)
+    for checkpointing in (True, False):
+        train = {"micro_batch": 512, "micro_batch_tokens": 0}
+        job = rl_job(
+            {"trainer": "trl", "train": {**train, "gradient_checkpointing": checkpointing}}
+        )
+        (reason,) = refusals([job], {"base": BILLION}, Machine("cuda", 8 * GIB, 1, 1e15), 1)
+        assert "lower train.micro_batch" in reason
+        assert "micro_batch_tokens" not in reason
+        assert ("gradient_checkpointing to true" in reason) is not checkpointing
+
+
+SHARDED = {
+    "ddp": set(),
+    "zero2": {"gradients", "Adam's moments"},
+    "fsdp2": {"weights", "gradients", "Adam's moments"},
+}
+
+
+def trl_job(launch, *changes):
+    train = {"trainer": "trl", "train": {"micro_batch": 64, "micro_batch_tokens": 0}}
+    return rl_job({"backends": {"accelerate_config": str(launch)}}, train, *changes)
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_what_an_accelerate_file_shards_is_divided_by_its_processes(monkeypatch, name):
+    pretend_installed(monkeypatch, "trl", installed=True)
+    few = {"rollout": {"max_batch": 1, "engine": "vllm_server"}}
+    one, eight = (
+        parts_of(trl_job(file, few))
+        for file in ("", ROOT / "profiles" / "accelerate" / f"{name}.yaml")
+    )
+    divided = {part for part in one if eight.get(part) == one[part] / 8}
+    assert divided == SHARDED[name]
+    assert all(eight[part] == one[part] for part in one.keys() - divided)
+    # Processes on the CPU share its memory.
+    job = trl_job(ROOT / "profiles" / "accelerate" / f"{name}.yaml", few)
+    alone = dataclasses.replace(job, launch=Launch())
+    assert memory_parts(job, BILLION, "cpu", None) == memory_parts(alone, BILLION, "cpu", None)
+
+
+def test_engines_of_sharded_policies_need_the_whole_weights(monkeypatch):
+    pretend_installed(monkeypatch, "trl", installed=True)
+    sampling = {
+        "rollout": {"max_batch": 4096, "prompts_per_step": 2048},
+        "train": {"micro_batch": 1},
+    }
+    parts = parts_of(trl_job(ROOT / "profiles/accelerate/fsdp2.yaml", sampling))
+    assert parts["whole weights on their way to the engine"] == 4 * BILLION.parameters
+    assert parts["copy in bfloat16 to sample from"] == 2 * BILLION.parameters
+
+
+@pytest.mark.parametrize(
+    ("text", "launch"),
+    [
+        ("num_processes: 2", Launch(2)),
+        (
+            "{num_processes: 2, distributed_type: DEEPSPEED, deepspeed_config: {zero_stage: 1}}",
+            Launch(2, frozenset({"moments"})),
+        ),
+        ("{num_processes: 2, distributed_type: DEEPSPEED}", Launch(2)),
+        (
+            "{num_processes: 4, distributed_type: FSDP, "
+            "fsdp_config: {fsdp_reshard_after_forward: false}}",
+            Launch(4, frozenset({"moments", "gradients"})),
+        ),
+    ],
+)
+def test_a_launch_is_read_from_its_file(tmp_path, text, launch):
+    (tmp_path / "launch.yaml").write_text(text)
+    assert read_launch(tmp_path / "launch.yaml") == launch
+    assert read_launch("") == Launch()
+
+
+@pytest.mark.parametrize("text", ["", "num_processes: many", "num_processes: 0", "a: [", "- 1"])
+def test_a_launch_that_says_no_processes_is_refused(tmp_path, text):
+    (tmp_path / "launch.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="backends.accelerate_config: .*launch.yaml"):
+        read_launch(tmp_path / "launch.yaml")
+
+
+SEVEN = ModelSize(7_615_616_512, 3584, 28, 18_944, 3584, 512, 152_064)  # Qwen2.5-Math-7B
+
+
+def test_the_shipped_7b_profile_fits_the_hardware_that_it_names(monkeypatch):
+    for package in ("trl", "vllm"):
+        pretend_installed(monkeypatch, package, installed=True)
+    monkeypatch.chdir(ROOT)
+    configs = expand(read("paper.yaml"), read("paper_7b.yaml"))
+    jobs = plan_jobs(configs, {"base": {}})
+    machine = Machine("cuda", 79 * GIB, 16, 1e15)
+    assert refusals(jobs, {"base": SEVEN}, machine, 1) == []
+    unsharded = [dataclasses.replace(job, launch=Launch()) for job in jobs]
+    assert refusals(unsharded, {"base": SEVEN}, machine, 1) != []
+
+
+def test_the_gpu_profile_needs_the_size_that_it_names():
+    configs = expand(read("gpu.yaml"))
+    size = {"base": base_size(configs["base"], "nowhere")}
+    machine = Machine("cuda", 79 * GIB, 16, 1e15)
+    assert refusals(jobs_of(configs), size, machine, 1) == []
+    _, parts = largest_job(jobs_of(configs), size, machine)
+    assert 54 * GIB < total(parts) < 56 * GIB
+
+
 def with_vllm(share):
     job = rl_job({"train": {"micro_batch": 1}})
     changes = {"rollout": {"engine": "vllm", "vllm_memory": share}}
@@ -358,6 +471,34 @@ def test_jobs_that_fit_one_by_one_but_not_together_ask_for_fewer_cores():
     (reason,) = refusals(jobs, {"base": size}, machine, 8)
     assert "lower CORES" in reason
     assert "so that 2 run at once" in reason
+
+
+def test_jobs_on_gpus_run_side_by_side_as_the_limit_of_gpus_allows():
+    jobs = jobs_of(expand())
+    assert jobs_at_once(jobs, 16, 1) == 16
+    assert jobs_at_once(jobs, 16, 1, gpus=1) == 1
+    assert jobs_at_once(jobs, 16, 4, gpus=8) == 4
+    wide = [dataclasses.replace(job, launch=Launch(8)) for job in jobs]
+    assert jobs_at_once(wide, 16, 1, gpus=8) == 1
+    assert jobs_at_once(wide, 16, 1, gpus=16) == 2
+    assert jobs_at_once(wide, 16, 1, gpus=1) == 1  # Snakemake gives it what there is
+
+
+def test_a_plan_counts_gpus_as_a_local_run_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = profile(tmp_path, {"compute": {"device": "cuda"}})
+    assert gpu_limit() == 1
+    assert read_plan([file], 16).at_once == 1
+    assert read_plan([file], 16, gpus=2).at_once == 2
+    (tmp_path / "limits.yaml").write_text("resources: [vllm_server=1]\n")
+    assert gpu_limit(tmp_path / "limits.yaml") is None
+
+
+def test_jobs_that_share_a_gpu_too_small_for_them_ask_for_fewer_gpus():
+    jobs = [rl_job({"rollout": {"max_batch": 1}, "train": {"micro_batch": 1}})] * 2
+    machine = Machine("cuda", 40 * GIB, 8, 1e15)
+    (reason,) = refusals(jobs, {"base": BILLION}, machine, 2)
+    assert "lower GPUS" in reason and "CORES" not in reason
 
 
 def test_a_full_disk_is_refused_before_it_is_full():

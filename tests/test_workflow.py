@@ -243,6 +243,62 @@ def test_a_run_inside_trl_is_launched_by_accelerate_and_reruns_for_no_other(work
     )
 
 
+WITH_A_MODEL = ["pretrain:base", "train:sspo-s0", "train_control:supervised-s0", "evaluate:base"]
+
+
+def resources(workspace, *arguments):
+    """Threads and resources that a dry run of everything states for every job with a wildcard."""
+    text = workspace.run("--dry-run", "--cores", "16", "--forceall", *arguments)
+    found = {}
+    for rule, body in re.findall(r"^rule (\w+):\n((?: {4}.*\n)+)", text, flags=re.MULTILINE):
+        wildcard = re.search(r"wildcards: \w+=(\S+)", body)
+        if wildcard:
+            stated = re.search(r"resources: (.*)", body)[1].split(", ")
+            threads = re.search(r"threads: (\d+)", body)
+            values = dict(entry.split("=") for entry in stated)
+            found[f"{rule}:{wildcard[1]}"] = {**values, "threads": threads[1] if threads else "1"}
+    return found
+
+
+def test_jobs_with_a_model_ask_for_the_memory_of_the_profile_and_retrain_for_none(workspace):
+    workspace.edit(compute__memory_mb=12345)
+    planned = workspace.planned()
+    assert not any(job.startswith(("train", "pretrain", "evaluate")) for job in planned)
+    found = resources(workspace)
+    assert {found[job]["mem_mb"] for job in WITH_A_MODEL} == {"12345"}
+
+
+def test_a_base_model_warms_up_on_its_own_threads(workspace):
+    workspace.edit(
+        bases={"second": {"pretrain": {"threads": 3}}}, experiment__bases=["base", "second"]
+    )
+    found = resources(workspace)
+    assert found["pretrain:bases/second"]["threads"] == "3"
+    assert found["pretrain:base"]["threads"] == "1"
+
+
+def test_jobs_on_a_gpu_hold_the_only_one(workspace):
+    limits = yaml.safe_load((workspace.folder / "profiles/default/config.yaml").read_text())
+    assert "gpu=1" in limits["resources"]
+    assert not any("gpu" in held for held in resources(workspace).values())
+    workspace.edit(compute__device="cuda")
+    found = resources(workspace)
+    assert {found[job]["gpu"] for job in WITH_A_MODEL} == {"1"}
+
+
+def test_a_run_inside_trl_asks_for_a_gpu_per_process(workspace):
+    pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
+    (workspace.folder / "two.yaml").write_text("num_processes: 2\n")
+    workspace.edit(
+        compute__device="cuda",
+        methods__sspo={"trainer": "trl"},
+        backends={"accelerate_config": "two.yaml"},
+    )
+    raised = resources(workspace, "--resources", "gpu=8", "vllm_server=1")
+    assert (raised["train:sspo-s0"]["gpu"], raised["train:grpo-s0"]["gpu"]) == ("2", "1")
+    assert resources(workspace)["train:sspo-s0"]["gpu"] == "1"  # all that there is
+
+
 def test_editing_the_group_size_retrains_every_method_but_not_the_base_model(workspace):
     workspace.edit(rollout__group_size=4)
     planned = workspace.planned()

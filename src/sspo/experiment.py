@@ -47,7 +47,7 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
     Raises:
         ConfigError: a combination that cannot run; names the key and the fix.
     """
-    config = plain(config)
+    config = _without_resources(plain(config))
     try:
         check_packages(from_dict(TrackingConfig, config["tracking"], "tracking."))
         bases = _base_configs(config)
@@ -78,6 +78,12 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
         **optional,
         **{f"runs/{run['run']}": run for run in runs},
     }
+
+
+def _without_resources(config: JsonDict) -> JsonDict:
+    """What is asked of a cluster changes no result, so no config has it: an edit trains nothing anew."""
+    compute = {key: value for key, value in config["compute"].items() if key != "memory_mb"}
+    return {**config, "compute": compute}
 
 
 def _base_configs(config: JsonDict) -> dict[str, JsonDict]:

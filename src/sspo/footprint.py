@@ -10,6 +10,9 @@ With ``train.gradient_checkpointing`` that holds for one layer at a time, and ev
 input. Logits take 16 bytes per token of a chunk and entry of the vocabulary: scaled logits,
 log-softmax and what entropy or the backward pass computes from them. Sampling keeps keys and values
 of all responses sampled at once, in memory that grows by halves, and 24 bytes per logit.
+
+Of a run in several processes it is what one of them holds: what its accelerate file shards is divided by
+their number, anything else each has for itself. An engine gets sharded weights whole, in float32.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sspo.launch_file import GRADIENTS, MOMENTS, ONE_PROCESS, WEIGHTS, Launch
 from sspo.model_size import ModelSize
 from sspo.plan import EVALUATE, IMPORT, PRETRAIN, RL, TRAIN_CONTROL, Job
 
@@ -78,7 +82,9 @@ def memory_parts(job: Job, size: ModelSize, device: str, memory: float | None) -
     place = (size, device, memory)
     parts = [Part("process", PROCESS)]
     if job.kind in RL:
-        parts += _rl_parts(job, *place)
+        # Processes on the CPU share its memory, so there each part stays in it.
+        launch = job.launch if device != "cpu" else ONE_PROCESS
+        parts += _rl_parts(job, launch, *place)
     elif job.kind in (PRETRAIN, TRAIN_CONTROL):
         parts += _supervised_parts(job, size)
     elif job.kind == EVALUATE:
@@ -177,10 +183,12 @@ def _memory_refusals(
     largest = largest_job(jobs, sizes, machine)
     if largest and at_once > 1 and at_once * total(largest[1]) > machine.memory:
         most = int(machine.memory // total(largest[1]))
+        fewer = "lower CORES (--cores of Snakemake), or raise compute.threads"
+        if machine.device != "cpu":
+            fewer = "lower GPUS (--resources gpu of Snakemake)"
         return [
             f"{at_once} jobs at once of up to {gib(total(largest[1]))} do not fit into "
-            f"{gib(machine.memory)} of {machine.device}; lower CORES (--cores of Snakemake), or raise "
-            f"compute.threads, so that {most} run at once"
+            f"{gib(machine.memory)} of {machine.device}; {fewer}, so that {most} run at once"
         ]
     return []
 
@@ -214,18 +222,42 @@ def _adapter_parts(size: ModelSize, dtype: str, rank: int) -> list[Part]:
     ]
 
 
-def _training_parts(size: ModelSize, dtype: str) -> list[Part]:
+def _training_parts(size: ModelSize, dtype: str, launch: Launch) -> list[Part]:
     less = f"{SMALLER}, or adapters alone (lora.rank)"
+    if launch.sharded:
+        less = f"{SMALLER}, or more processes (num_processes in backends.accelerate_config)"
     cast = 0 if dtype == "float32" else BYTES[dtype] * size.parameters
+    weights, moments, gradients = (
+        launch.held(what, count * size.parameters)
+        for what, count in ((WEIGHTS, 4), (MOMENTS, 8), (GRADIENTS, 4))
+    )
     return [
-        Part("weights", 4 * size.parameters, remedy=SMALLER),
-        Part("Adam's moments", 8 * size.parameters, remedy=less),
-        Part("gradients", 4 * size.parameters, "update", less),
+        Part("weights", weights, remedy=less if WEIGHTS in launch.sharded else SMALLER),
+        Part("Adam's moments", moments, remedy=less),
+        Part("gradients", gradients, "update", less),
         Part(f"weights in {dtype} for products", cast, "update"),
+        *_gathered_parts(size, dtype, launch),
     ]
 
 
-def _rl_parts(job: Job, size: ModelSize, device: str, memory: float | None) -> list[Part]:
+def _gathered_parts(size: ModelSize, dtype: str, launch: Launch) -> list[Part]:
+    """What a process has of sharded weights beside its own part of them."""
+    if WEIGHTS not in launch.sharded:
+        return []
+    # Products take a layer at a time, beside embeddings and output layer; under bfloat16 they are in
+    # what is counted for products already.
+    attention = 2 * size.hidden_size * (size.query_size + size.key_size)
+    layer = attention + 3 * size.hidden_size * size.mlp_size
+    gathered = 4 * (2 * size.vocab_size * size.hidden_size + layer) if dtype == "float32" else 0
+    return [
+        Part("gathered weights of a layer", gathered, "update"),
+        Part("whole weights on their way to the engine", 4 * size.parameters, "sampling", SMALLER),
+    ]
+
+
+def _rl_parts(
+    job: Job, launch: Launch, size: ModelSize, device: str, memory: float | None
+) -> list[Part]:
     train, rollout = job.config["train"], job.config["rollout"]
     dtype = job.config["compute"]["dtype"]
     row = job.prompt + job.work.cap
@@ -234,18 +266,16 @@ def _rl_parts(job: Job, size: ModelSize, device: str, memory: float | None) -> l
     tokens = max(row, min(limit, tokens)) if limit else tokens
     responses = tokens * job.work.cap / row
     checkpointing = train["gradient_checkpointing"]
-    if checkpointing and not _by_trl(job):
+    remedy = "lower train.micro_batch"
+    if not _by_trl(job):  # whose micro-batches are of equal size
         remedy = "lower train.micro_batch_tokens or train.micro_batch"
-    else:
-        remedy = (
-            "lower train.micro_batch_tokens or train.micro_batch, or set "
-            "train.gradient_checkpointing to true"
-        )
+    if not checkpointing:
+        remedy += ", or set train.gradient_checkpointing to true"
     logits = min(train["chunk_tokens"], responses) * size.vocab_size * LOGIT
     rank = job.config["lora"]["rank"]
-    trained = _adapter_parts(size, dtype, rank) if rank else _training_parts(size, dtype)
+    trained = _adapter_parts(size, dtype, rank) if rank else _training_parts(size, dtype, launch)
     reference = (BYTES[dtype] if rank else 4) * size.parameters if train["kl_every"] else 0
-    at_once = rollout["prompts_per_step"] * rollout["group_size"]
+    at_once = rollout["prompts_per_step"] * rollout["group_size"] // launch.processes
     validation = job.config["validation"]
     at_once = max(at_once, validation["problems"] * validation["samples"])
     return [
@@ -272,8 +302,11 @@ def _engine_parts(
     if engine == "vllm_server":
         copy = weights if device == "cpu" or job.config["lora"]["rank"] else 0
         return [Part("weights on their way to vLLM's server", copy, "sampling", SMALLER)]
-    copy = 0 if dtype == "float32" or job.config["lora"]["rank"] else weights
+    own = dtype != "float32" or (device != "cpu" and WEIGHTS in job.launch.sharded)
+    copy = weights if own and not job.config["lora"]["rank"] else 0
     shared = "set compute.dtype to float32, whose weights sampling shares"
+    if device != "cpu" and WEIGHTS in job.launch.sharded:
+        shared = SMALLER  # no engine can sample from a part of the weights
     max_batch = job.config["rollout"]["max_batch"]
     return [
         Part(f"copy in {dtype} to sample from", copy, remedy=shared),
@@ -308,7 +341,7 @@ def _supervised_parts(job: Job, size: ModelSize) -> list[Part]:
     sampled = validation["problems"] * max(1, validation["samples"])
     remedy = "lower pretrain.supervised.micro_batch"
     return [
-        *_training_parts(size, dtype),
+        *_training_parts(size, dtype, ONE_PROCESS),
         Part("activations", _activations(size, tokens, dtype, False), "update", remedy),
         Part("logits", logits, "update", remedy),
         _sampling_part(job, min(sampled, job.config["sampling"]["max_batch"]), size, "float32"),

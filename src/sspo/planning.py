@@ -12,14 +12,17 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+import yaml
 
 from sspo.config import ConfigError, JsonDict, from_dict, load_json
 from sspo.experiment import expand_config
 from sspo.footprint import Machine, refusals
 from sspo.model_size import WEIGHTS, ModelSize, base_folder, base_size
 from sspo.plan import RL, Job, Rates, base_places, jobs_at_once, plan_jobs, split_sizes
-from sspo.provenance import hardware
+from sspo.provenance import ROOT, hardware
 from sspo.schema import read_profiles
+
+LOCAL_PROFILE = ROOT / "profiles" / "default" / "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,13 @@ class Planned:
         return from_dict(Rates, measured["rates"], f"{file}: ")
 
 
-def read_plan(profiles: Sequence[Path], cores: int) -> Planned:
+def read_plan(profiles: Sequence[Path], cores: int, gpus: int | None = None) -> Planned:
     """The plan of profiles of ``workflow/config``, one over the other, on this machine.
+
+    Args:
+        profiles: the files.
+        cores: for Snakemake.
+        gpus: most GPUs for its jobs together; None for what its profile says.
 
     Raises:
         ConfigError: a profile that cannot run; names the key and the fix.
@@ -122,6 +130,7 @@ def read_plan(profiles: Sequence[Path], cores: int) -> Planned:
     found = {base: base_size(configs[base], results / base) for base in counts}
     wanted = configs["evaluation"]["evaluation"]["splits"]
     compute = config["compute"]
+    limit = (gpus or gpu_limit()) if compute["device"].startswith("cuda") else None
     machine = Machine(
         device=compute["device"],
         memory=device_memory(compute["device"]),
@@ -135,7 +144,7 @@ def read_plan(profiles: Sequence[Path], cores: int) -> Planned:
         jobs=jobs,
         sizes={base: size for base, size in found.items() if size},
         machine=machine,
-        at_once=jobs_at_once(jobs, cores, compute["threads"]),
+        at_once=jobs_at_once(jobs, cores, compute["threads"], limit),
         uncounted=sorted({s for sizes in counts.values() for s in wanted if s not in sizes}),
     )
 
@@ -147,6 +156,13 @@ def device_memory(device: str) -> float | None:
     if not torch.cuda.is_available():
         return None
     return float(torch.cuda.get_device_properties(device).total_memory)
+
+
+def gpu_limit(profile: Path = LOCAL_PROFILE) -> int | None:
+    """The most GPUs that a profile of Snakemake lends out at once; None where it sets no limit."""
+    resources = yaml.safe_load(profile.read_text(encoding="utf-8")).get("resources", [])
+    limits = dict(entry.split("=") for entry in resources)
+    return int(limits["gpu"]) if "gpu" in limits else None
 
 
 def parse_cores(text: str) -> int:

@@ -22,6 +22,7 @@ from sspo.config import (
     SamplingConfig,
     from_dict,
 )
+from sspo.launch_file import read_launch
 from sspo.losses import check_objective
 from sspo.places import BASE, CONTROL, MAIN, TUNING
 
@@ -228,6 +229,7 @@ def _check_trl(config: JsonDict, method: str, sections: JsonDict) -> None:
             f"backends.accelerate_config = {launch!r}: no such file; write it with `accelerate config "
             "--config_file`, or leave it empty for one process"
         )
+    read_launch(launch)
 
 
 def _tuned(regime: JsonDict) -> str:

@@ -14,6 +14,7 @@ from sspo.benchmarks import source_files
 from sspo.claims_plan import check_scores, load_plan
 from sspo.config import CheckpointConfig, ConfigError, from_dict
 from sspo.experiment import expand_config, split_names
+from sspo.launch_file import read_launch
 from sspo.locks import PipelineLock, refuse_orphan
 from sspo.places import BASE, CONTROL, MAIN, TUNING, base_place
 from sspo.pretrained import checkpoint_files
@@ -80,8 +81,10 @@ ONE_RUN_PER_METHOD = [
 ]
 SPLITS = split_names(config)
 ENVIRONMENT = str(ROOT / "environment.yml")
-# For a cluster; absent on CPU, as some executors take a mention of zero GPUs for a GPU job.
-GPUS = {"gpu": 1} if config["compute"]["device"].startswith("cuda") else {}
+# Absent on CPU, as some executors take a mention of zero GPUs for a GPU job.
+ON_GPU = config["compute"]["device"].startswith("cuda")
+GPUS = {"gpu": 1} if ON_GPU else {}
+MEMORY = config["compute"]["memory_mb"]
 
 # Figure -> (folder of the methods' looks, tables it is drawn from, what it shows).
 FIGURE_SOURCES = {
@@ -174,6 +177,12 @@ def launcher(wildcards):
     file = config["backends"]["accelerate_config"]
     by_accelerate = file and train_script(wildcards) == "train_trl"
     return f"accelerate launch --config_file {file}" if by_accelerate else "python"
+
+
+def gpus_of_training(wildcards):
+    """How many GPUs a run trains on: one for each process of its launcher."""
+    by_trl = train_script(wildcards) == "train_trl"
+    return read_launch(config["backends"]["accelerate_config"] if by_trl else "").processes
 
 
 def takes_the_server(wildcards):

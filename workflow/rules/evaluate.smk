@@ -21,7 +21,7 @@ rule evaluate:
     threads: config["compute"]["threads"]
     resources:
         **GPUS,
-        mem_mb=2000,
+        mem_mb=MEMORY,
     params:
         model=subpath(input.model, parent=True),
         data=subpath(input.data, parent=True),

@@ -18,10 +18,10 @@ rule pretrain:
         base=one_of({*BASES} - {*IMPORTED}),
     conda:
         ENVIRONMENT
-    threads: config["pretrain"]["threads"]
+    threads: lambda wildcards: CONFIGS[wildcards.base]["compute"]["threads"]
     resources:
         **GPUS,
-        mem_mb=2000,
+        mem_mb=MEMORY,
     params:
         folder=subpath(output.metrics, parent=True),
     shell:
@@ -48,7 +48,7 @@ rule import_base:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=MEMORY,
     params:
         folder=subpath(output.provenance, parent=True),
     shell:
@@ -80,9 +80,9 @@ rule train:
         ENVIRONMENT
     threads: config["compute"]["threads"]
     resources:
-        **GPUS,
+        **({"gpu": gpus_of_training} if ON_GPU else {}),
         vllm_server=takes_the_server,
-        mem_mb=2000,
+        mem_mb=MEMORY,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
@@ -118,7 +118,7 @@ rule train_control:
     threads: config["compute"]["threads"]
     resources:
         **GPUS,
-        mem_mb=2000,
+        mem_mb=MEMORY,
     params:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
