@@ -28,8 +28,8 @@ pytestmark = [
     pytest.mark.skipif(not EXECUTOR, reason="no SLURM executor: `make slurm`"),
 ]
 
-THROUGH_SLURM = ("--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2")
-THROUGH_SLURM += ("--latency-wait", "5")
+THROUGH_SLURM = ("--workflow-profile", "none", "--profile", "profiles/slurm", "--latency-wait", "5")
+THROUGH_SLURM += ("--slurm-init-seconds-before-status-checks", "2")
 RUNS = ("sspo-s0", "sspo-s1")
 TARGETS = [f"results/runs/{run}/eval.json" for run in RUNS]
 
