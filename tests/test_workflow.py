@@ -241,6 +241,14 @@ def test_a_run_inside_trl_is_launched_by_accelerate_and_reruns_for_no_other(work
     assert (
         shell.count("accelerate launch --config_file two.yaml workflow/scripts/train_trl.py") == 2
     )
+    assert len(re.findall(r"^ *input: .*\btwo\.yaml\b", shell, flags=re.MULTILINE)) == 2
+
+
+def test_without_a_measured_kl_there_is_no_figure_of_it(workspace):
+    assert "plot_f5_kl" in workspace.run("--dry-run", "--cores", "1", "--forceall")
+    workspace.edit(train={"kl_every": 0})
+    text = workspace.run("--dry-run", "--cores", "1", "--forceall")
+    assert "plot_f5_kl" not in text and "plot_f4_entropy" in text
 
 
 WITH_A_MODEL = ["pretrain:base", "train:sspo-s0", "train_control:supervised-s0", "evaluate:base"]

@@ -174,15 +174,19 @@ def train_script(wildcards):
 
 def launcher(wildcards):
     """What starts that script: accelerate, where its file says in how many processes."""
+    file = "".join(launch_file(wildcards))
+    return f"accelerate launch --config_file {file}" if file else "python"
+
+
+def launch_file(wildcards):
+    """The file that says in how many processes a run trains, and how they share it; none for one process."""
     file = config["backends"]["accelerate_config"]
-    by_accelerate = file and train_script(wildcards) == "train_trl"
-    return f"accelerate launch --config_file {file}" if by_accelerate else "python"
+    return [file] if file and train_script(wildcards) == "train_trl" else []
 
 
 def gpus_of_training(wildcards):
     """How many GPUs a run trains on: one for each process of its launcher."""
-    by_trl = train_script(wildcards) == "train_trl"
-    return read_launch(config["backends"]["accelerate_config"] if by_trl else "").processes
+    return read_launch("".join(launch_file(wildcards))).processes
 
 
 def takes_the_server(wildcards):

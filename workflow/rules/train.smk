@@ -60,6 +60,7 @@ rule train:
     """Reinforcement learning: one method, one seed."""
     input:
         lambda wildcards: code(train_script(wildcards)),
+        launch_file,
         config=f"{RESULTS}/runs/{{run}}/config.json",
         base=model_of_base,
         problems=data_file("train.jsonl"),
