@@ -63,14 +63,14 @@ def closure(name):
         ("files", {"files"}),
         ("provenance", {"provenance", "files"}),
         ("verification", {"verification", "provenance", "files"}),
-        ("policy", {"policy", "lora", "config"}),
+        ("policy", {"policy", "architectures", "lora", "config"}),
         ("launch_file", {"launch_file", "config"}),
         ("plan", {"plan", "launch_file", "study_config", "config", "places", "schema", "tasks"}),
-        ("model_size", {"model_size", "pretrained", "policy", "lora", "config"}),
+        ("model_size", {"model_size", "pretrained", "policy", "architectures", "lora", "config"}),
         (
             "footprint",
             {"footprint", "plan", "launch_file", "study_config", "places", "schema", "tasks"}
-            | {"model_size", "pretrained", "policy", "lora", "config"},
+            | {"model_size", "pretrained", "policy", "architectures", "lora", "config"},
         ),
         ("math_answers", {"math_answers", "typesetting"}),
         ("math_worker", {"math_worker"}),

@@ -762,6 +762,25 @@ def test_a_mask_of_half_precision_counts_every_token(case):
     inputs = token_rows([[0.1] * 1001], [1.0])
     recast = replace(inputs, mask=inputs.mask.bfloat16())
     assert_same(run_case(case, recast), run_case(case, inputs), rtol=0, atol=0)
+    assert LOSSES["dapo"].units(recast.mask) == 1001
+    grad = torch.full_like(inputs.logprobs, -1.0 / 1001)
+    coefficients = token_coefficients(grad, inputs.advantages, recast.mask)
+    torch.testing.assert_close(coefficients, torch.ones_like(grad))
+
+
+@every_case
+def test_a_response_without_tokens_has_no_gradient_and_changes_no_other(case):
+    inputs = ragged_batch()
+    mask = inputs.mask.clone()
+    mask[2] = 0.0
+    others = [i for i in range(len(mask)) if i != 2]
+    loss, grad = run_case(case, replace(inputs, mask=mask))[:2]
+    _, expected = run_case(case, type(inputs)(*(tensor[others] for tensor in inputs)))[:2]
+    by_responses = case in SEQUENCE_MEAN or case == "dr_grpo"
+    share = len(others) / len(mask) if by_responses else 1.0
+    assert torch.isfinite(loss)
+    torch.testing.assert_close(grad[others], share * expected)
+    assert not grad[2].any()
 
 
 @every_case

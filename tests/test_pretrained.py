@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -16,6 +17,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from sspo.architectures import partial_attention
 from sspo.config import CheckpointConfig, ConfigError, SamplingConfig
 from sspo.policy import ScoreBatch, load_model, load_tokenizer, save_model, score
 from sspo.pretrained import checkpoint_files, checkpoint_folder, load_published
@@ -222,5 +224,37 @@ def test_a_model_with_sliding_windows_is_refused(tmp_path):
     settings["layer_types"] = ["sliding_attention", "full_attention"]
     settings |= {"use_sliding_window": True, "sliding_window": 16}
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(ConfigError, match="layers of kind sliding_attention"):
+    with pytest.raises(ConfigError, match="sliding_attention: not supported"):
+        load_published(config)
+
+
+def test_a_window_of_an_architecture_that_names_no_layers_is_refused_where_it_hides_something():
+    sizes = {"vocab_size": 20, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    assert partial_attention(MistralConfig(**sizes, sliding_window=16)) == "sliding_window = 16"
+    assert partial_attention(MistralConfig(**sizes, sliding_window=64)) == ""
+    assert partial_attention(MistralConfig(**sizes, sliding_window=None)) == ""
+    unused = Qwen2Config(**sizes, use_sliding_window=False, sliding_window=16)
+    assert partial_attention(unused) == ""
+
+
+@pytest.mark.parametrize("key", ["logits_scaling", "final_logit_softcapping"])
+def test_a_model_that_changes_its_logits_is_refused(tmp_path, key):
+    config = saved(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    for value in (8.0, None):
+        (tmp_path / "config.json").write_text(json.dumps({**settings, key: value}))
+        if value is None:
+            load_published(config)
+            return
+        with pytest.raises(ConfigError, match=f"its config has {key} = 8.0"):
+            load_published(config)
+
+
+def test_a_model_that_names_its_context_otherwise_is_refused(tmp_path):
+    config = saved(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    del settings["max_position_embeddings"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="no max_position_embeddings"):
         load_published(config)

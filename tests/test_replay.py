@@ -135,6 +135,17 @@ def sound_error(config, actors):
     return PoisonedUpdateError("sspo-s0", 1, 2, minibatches[1], rollout, "loss nan")
 
 
+def test_a_failure_is_saved_whatever_the_old_logprobs_are_taken_from(tmp_path):
+    config, actors = run_config(old_logprobs="engine"), make_actors()
+    rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
+    minibatch = split_rollout(config, rollout, actors.policy.device)[1]
+    for micro in minibatch:
+        Scorer(config, actors.policy).score_ahead(micro)
+    error = PoisonedUpdateError("sspo-s0", 1, 2, minibatch, rollout, "loss nan")
+    save_failure(tmp_path / "failure", error, config, actors.policy, TOKENIZER)
+    assert replay(tmp_path / "failure").findings == []
+
+
 def test_replay_names_the_first_bad_token_of_each_stage(tmp_path):
     config, actors = run_config(), make_actors()
     error = sound_error(config, actors)

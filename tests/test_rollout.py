@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from sspo import tasks
 from sspo.config import ConfigError, ModelConfig, SamplingConfig
-from sspo.policy import ScoreBatch, build_model, load_model, score
+from sspo.policy import ScoreBatch, build_model, load_model, save_model, score
 from sspo.rollout import Completion, Sampling, decoder, make_engine, sample_seed
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.rollout.vllm_engine import VllmEngine
@@ -363,7 +363,7 @@ def test_make_engine_gives_a_torch_engine_on_the_live_policy(model, tokenizer):
 
 
 def test_an_engine_in_another_precision_samples_from_a_copy_that_follows_the_policy(
-    model, tokenizer, prompts
+    model, tokenizer, prompts, tmp_path
 ):
     engine = make_engine(
         "torch", model, tokenizer, folder="", dtype="bfloat16", sampling=SAMPLING, seed=0
@@ -373,7 +373,8 @@ def test_an_engine_in_another_precision_samples_from_a_copy_that_follows_the_pol
     assert engine.model.dtype == torch.bfloat16
     perturb(model, seed=1)
     engine.load_weights(model.state_dict())
-    expected = TorchEngine(copy.deepcopy(model).bfloat16(), tokenizer).generate(prompts, request)
+    save_model(model, tokenizer, tmp_path)
+    expected = TorchEngine(load_model(tmp_path, "bfloat16"), tokenizer).generate(prompts, request)
     assert engine.generate(prompts, request) == expected
 
 

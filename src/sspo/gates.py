@@ -127,7 +127,8 @@ def pessimistic_log_gate(name: str, log_ratio: Tensor, tau: Tensor, positive: Te
     Both weights are 1 at d = 0, so f_p is C1 with f_p(1) = f_p'(1) = 1. A published gate is a
     function of r alone: it also closes for tokens that moved against their advantage, and in ratio
     space it hardly closes for A < 0, because r - 1 cannot fall below -1. Here A < 0 at r weighs as
-    much as A > 0 at 1 / r. With ``log_clip`` this is GMPO's clip at c = 1 / tau.
+    much as A > 0 at 1 / r. With ``log_clip`` this is GMPO's clip at c = 1 / tau. In ratio space at small
+    tau w(d) rises before it falls (the sigmoid's to 1.13 w(0) at tau = 1): log gates are the ones to use.
 
     Args:
         name: a key of ``GATES``.

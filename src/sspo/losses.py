@@ -61,7 +61,8 @@ def dr_grpo(
 
     Meant for advantages without the division by the standard deviation.
     """
-    _require(max_response_tokens >= 1, "max_response_tokens", max_response_tokens, "at least 1")
+    whole = float(max_response_tokens).is_integer() and max_response_tokens >= 1
+    _require(whole, "max_response_tokens", max_response_tokens, "a whole number of at least 1")
     batch = prepare(logprobs, old_logprobs, advantages, mask)
     objective, weight = _clipped_tokens(batch, clip_low, clip_high)
     per_sequence = (objective * batch.mask).sum(dim=1) / max_response_tokens
@@ -208,7 +209,7 @@ class Objective:
 
     def units(self, mask: Tensor) -> float:
         """How many units a batch with this (B, T) mask holds."""
-        return mask.sum().item() if self.unit == "token" else float(len(mask))
+        return mask.sum(dtype=torch.float64).item() if self.unit == "token" else float(len(mask))
 
 
 LOSSES: dict[str, Objective] = {
@@ -252,7 +253,8 @@ def token_coefficients(grad: Tensor, advantages: Tensor, mask: Tensor) -> Tensor
     """Each token's gradient relative to plain REINFORCE, from the gradient of a loss.
 
     With c = -n_i (dL / d log pi_{i,t}) / A_i a response's tokens are pushed c times as hard as
-    on-policy: 1 at r = 1 for every sequence-averaged objective, 0 where a hard clip cuts off.
+    on-policy: 1 at r = 1 for objectives that average over a response's own tokens, 0 where a hard clip
+    cuts off.
 
     Args:
         grad: (B, T) gradient of B times the mean loss (sum over responses) w.r.t. ``logprobs``.
@@ -262,7 +264,7 @@ def token_coefficients(grad: Tensor, advantages: Tensor, mask: Tensor) -> Tensor
     Returns:
         (B, T) coefficients, NaN where the mask or the advantage is 0.
     """
-    lengths = mask.sum(dim=1, keepdim=True).clamp(min=1.0)
+    lengths = mask.sum(dim=1, keepdim=True, dtype=grad.dtype).clamp(min=1.0)
     defined = mask.bool() & (advantages.unsqueeze(1) != 0.0)
     safe = torch.where(defined, advantages.unsqueeze(1), 1.0)
     return torch.where(defined, -grad * lengths / safe, torch.nan)

@@ -48,7 +48,7 @@ class UpdateStats:
             mask: (B, T).
         """
         tokens = mask.bool()
-        lengths = mask.sum(dim=1, keepdim=True).clamp(min=1.0)
+        lengths = mask.sum(dim=1, keepdim=True, dtype=torch.float32).clamp(min=1.0)
         mass = (coefficients * advantages.unsqueeze(1) / lengths).abs().nan_to_num()
         self.log_ratio.append(stats["log_ratio"][tokens].cpu())
         self.coefficient.append(coefficients[tokens].cpu())

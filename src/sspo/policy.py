@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen3Config
 from transformers.models.qwen3 import Qwen3ForCausalLM
 
+from sspo.architectures import changed_logits
 from sspo.config import ConfigError, ModelConfig, RunConfig, first_line
 from sspo.lora import add_adapters, merge_adapters
 
@@ -96,7 +97,8 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
         device: where they go.
 
     Raises:
-        ConfigError: folder missing or files truncated; names the folder and what to do.
+        ConfigError: folder missing or files truncated, or a model that ``score`` would score wrongly;
+            names the folder and what to do.
     """
     model, report = _load(
         AutoModelForCausalLM,
@@ -112,6 +114,11 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
         )
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
         raise ConfigError(f"{folder}: its output layer has a bias, which scoring does not support")
+    if reason := changed_logits(model.config):
+        raise ConfigError(
+            f"{folder}: its config has {reason}; scoring does not scale or cap logits, choose a model "
+            "without it"
+        )
     return model.to(device)
 
 
@@ -124,8 +131,11 @@ def load_policy(folder: str | Path, config: RunConfig) -> PreTrainedModel:
     model = load_model(folder, _weights_dtype(config), config.compute.device)
     if config.lora.rank:
         add_adapters(model, config.lora, config.seed)
+    _without_dropout(model)
     if config.train.gradient_checkpointing:
-        _checkpoint_activations(model)
+        # No activations inside a layer: the backward pass computes them again (memory for time).
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()  # transformers does so in training mode only
     return model
 
 
@@ -230,18 +240,14 @@ def _weights_dtype(config: RunConfig) -> str:
     return config.compute.dtype if config.lora.rank else "float32"
 
 
-def _checkpoint_activations(model: PreTrainedModel) -> None:
-    """Keep no activations inside a layer: the backward pass computes them again (memory for time).
-
-    Transformers does so in training mode only, where dropout would be at work: it is switched off.
-    """
+def _without_dropout(model: PreTrainedModel) -> None:
+    """In training mode, too, one input has one score: some architectures keep their rates as numbers."""
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
+        for name, value in vars(module).items():
+            if isinstance(value, float) and (
+                "drop" in name or isinstance(module, torch.nn.Dropout)
+            ):
+                setattr(module, name, 0.0)
 
 
 def _load(kind, folder: str | Path, **kwargs):

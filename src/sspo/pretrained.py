@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sspo.config import CheckpointConfig, ConfigError, first_line
+from sspo.config import CheckpointConfig, ConfigError, first_line, load_json
 
 # What a checkpoint consists of; a repository may hold other formats of the same weights as well.
 PARTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -59,6 +59,7 @@ def load_published(config: CheckpointConfig) -> tuple[object, object]:
         ConfigError: it cannot be had, or not be trained or sampled from here.
     """
     # Here, as the workflow asks for files alone and transformers takes seconds to import.
+    from sspo.architectures import partial_attention
     from sspo.policy import AS_SAVED, load_model, load_tokenizer
 
     folder = checkpoint_folder(config)
@@ -71,9 +72,13 @@ def load_published(config: CheckpointConfig) -> tuple[object, object]:
         )
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"{folder}: its tokenizer has no end token; set eos_token in it")
-    if kinds := {*(getattr(model.config, "layer_types", None) or ())} - {"full_attention"}:
+    if reason := partial_attention(model.config):
         raise ConfigError(
-            f"{folder}: layers of kind {', '.join(sorted(kinds))} are not supported; choose a model "
-            "whose layers all see the whole sequence"
+            f"{folder}: {reason}: not supported; choose a model whose layers all see the whole sequence"
+        )
+    if "max_position_embeddings" not in load_json(folder / "config.json"):
+        raise ConfigError(
+            f"{folder}/config.json: no max_position_embeddings, the most tokens of a sequence; models that "
+            "name it otherwise are not supported"
         )
     return model, tokenizer

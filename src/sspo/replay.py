@@ -88,6 +88,9 @@ def save_failure(
 def replay(folder: str | Path) -> Replay:
     """Compute a saved update again, without applying it.
 
+    Of adapters only what they add up to was saved: the loss is that of the update, the norm of their
+    gradient is not.
+
     Raises:
         ConfigError: a file is missing or damaged.
     """

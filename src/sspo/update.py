@@ -128,7 +128,7 @@ class Scorer:
         if not self.from_engine:
             self.score(micro)
             return
-        micro.old_logprobs = micro.engine_logprobs
+        micro.old_logprobs = micro.engine_logprobs.clone()  # a failure saves both
         self._observe_kl(micro)
 
     def _score_policy(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:

@@ -64,8 +64,8 @@ def main() -> None:
         seeds=[config.seed],
         **actors.engine.provenance,
     )
-    store.clear()
     actors.engine.close()
+    store.clear()
 
 
 if __name__ == "__main__":

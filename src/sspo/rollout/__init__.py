@@ -46,7 +46,10 @@ def make_engine(
 
         shares = str(model.dtype) == f"torch.{dtype}"
         if not shares:
-            model = copy.deepcopy(model).to(getattr(torch, dtype))
+            model = copy.deepcopy(model)
+            # Parameters alone: position frequencies stay float32, as in a model loaded in ``dtype``.
+            for parameter in model.parameters():
+                parameter.data = parameter.data.to(getattr(torch, dtype))
         return TorchEngine(
             model,
             tokenizer,

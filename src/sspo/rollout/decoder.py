@@ -9,6 +9,8 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
+from sspo.architectures import partial_attention
+
 CACHE_BLOCK = 64  # tokens by which the cache grows
 
 
@@ -73,9 +75,8 @@ class Decoder:
         Raises:
             ValueError: a model whose layers do not all see the whole sequence.
         """
-        kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-        if kinds != {"full_attention"}:
-            raise ValueError(f"cannot sample from a model with {', '.join(sorted(kinds))} layers")
+        if reason := partial_attention(model.config):
+            raise ValueError(f"cannot sample from a model whose layers see a part only: {reason}")
         self.model = model
         device = model.device
         numbers: dict[tuple[int, ...], int] = {}
