@@ -210,6 +210,11 @@ def test_the_tokens_of_a_tiny_experiment_are_those_counted_by_hand():
     assert groups[EVALUATE, ""].work.sampled == (11 + 9) * (1 + 8)
 
 
+def test_memory_for_the_scheduler_is_part_of_no_config():
+    assert expand() == expand({"compute": {"memory_mb": 64_000}})
+    assert not any("memory_mb" in config.get("compute", {}) for config in expand().values())
+
+
 def test_prompts_of_real_data_are_taken_to_be_as_long_as_those_that_are_known():
     jobs = plan_jobs(expand(read("paper.yaml"), {"compute": {"device": "cpu"}}), {"base": {}})
     assert min(job.prompt for job in jobs) >= 1126

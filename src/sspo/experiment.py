@@ -22,6 +22,7 @@ from sspo.config import (
 from sspo.places import BASE, base_place
 from sspo.pretrained import checkpoint_files
 from sspo.runs import (
+    computing,
     control_runs,
     method_entry,
     objective,
@@ -47,7 +48,7 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
     Raises:
         ConfigError: a combination that cannot run; names the key and the fix.
     """
-    config = _without_resources(plain(config))
+    config = plain(config)
     try:
         check_packages(from_dict(TrackingConfig, config["tracking"], "tracking."))
         bases = _base_configs(config)
@@ -74,16 +75,10 @@ def expand_config(config: Mapping[str, object], source: str) -> dict[str, JsonDi
         "evaluation": evaluation,
         "tracking": config["tracking"],
         "methods": _looks(config, used),
-        "settings": {**config, "methods": used},
+        "settings": {**config, "compute": computing(config), "methods": used},
         **optional,
         **{f"runs/{run['run']}": run for run in runs},
     }
-
-
-def _without_resources(config: JsonDict) -> JsonDict:
-    """What is asked of a cluster changes no result, so no config has it: an edit trains nothing anew."""
-    compute = {key: value for key, value in config["compute"].items() if key != "memory_mb"}
-    return {**config, "compute": compute}
 
 
 def _base_configs(config: JsonDict) -> dict[str, JsonDict]:
@@ -185,7 +180,7 @@ def _base_config(config: JsonDict) -> JsonDict:
         "sampling": sampling(config),
         "validation": config["validation"],
         "reward": config["reward"],
-        "compute": {**config["compute"], "threads": config["pretrain"]["threads"]},
+        "compute": {**computing(config), "threads": config["pretrain"]["threads"]},
         "characters": TASKS[config["task"]["name"]].characters,
     }
     from_dict(PretrainConfig, base)
@@ -225,7 +220,7 @@ def _evaluation_config(config: JsonDict) -> JsonDict:
         "evaluation": evaluation,
         "sampling": sampling(config),
         "reward": config["reward"],
-        "compute": config["compute"],
+        "compute": computing(config),
     }
 
 

@@ -128,6 +128,11 @@ def objective(method: str, name: str, params: JsonDict) -> JsonDict:
     return {"name": name, "params": params}
 
 
+def computing(config: JsonDict) -> JsonDict:
+    """Where and how scripts compute, without what only a scheduler is told: that changes no result."""
+    return {key: value for key, value in config["compute"].items() if key != "memory_mb"}
+
+
 def sampling(config: JsonDict) -> JsonDict:
     """What validation and evaluation need of the rollout section; the rest concerns RL alone."""
     return {f.name: config["rollout"][f.name] for f in dataclasses.fields(SamplingConfig)}
@@ -207,7 +212,7 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
         "lora": config["lora"],
         "validation": config["validation"],
         "reward": config["reward"],
-        "compute": config["compute"],
+        "compute": computing(config),
     }
 
 
@@ -288,5 +293,5 @@ def _control_run(config: JsonDict, base: str, seed: int) -> JsonDict:
         "sampling": sampling(config),
         "validation": config["validation"],
         "reward": config["reward"],
-        "compute": config["compute"],
+        "compute": computing(config),
     }
