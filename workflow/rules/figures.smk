@@ -18,11 +18,12 @@ rule gate_curves:
 
 
 rule settings:
-    """Data of T4: every setting with its source."""
+    """Data of T4: every setting with its source, tuned ones as they were chosen."""
     input:
         code("settings"),
         sources="workflow/config/sources.yaml",
         settings=f"{RESULTS}/settings/config.json",
+        choices=[f"{RESULTS}/tuning/choices.json"] if "tuning" in config else [],
     output:
         table=f"{RESULTS}/summary/settings.csv",
         provenance=f"{RESULTS}/summary/settings.provenance.json",
@@ -34,7 +35,7 @@ rule settings:
         ENVIRONMENT
     shell:
         "python workflow/scripts/settings.py --sources {input.sources} --settings {input.settings}"
-        " --output {output.table} > {log} 2>&1"
+        " --choices {input.choices} --output {output.table} > {log} 2>&1"
 
 
 for figure, (looks, tables, title) in FIGURE_SOURCES.items():

@@ -1,51 +1,138 @@
 """Table T4: every setting that matters, its value, and where it comes from."""
 
 import argparse
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
 from sspo.cli import run
-from sspo.config import load_json
+from sspo.config import ConfigError, JsonDict, load_json
 from sspo.provenance import write_record
 
 # Sections that say nothing where another one stands in their place.
 REPLACED = {"task": "math_data", "model": "checkpoint", "pretrain": "checkpoint"}
+RATE = "train.learning_rate"
+TUNED = "tuned (T3)"
+Sources = Mapping[str, str | Mapping[object, str]]
+Row = tuple[str, str, str, str]  # method, or nothing for shared settings; key, value, source
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sources", type=Path, required=True, help="YAML: key -> source")
     parser.add_argument("--settings", type=Path, required=True, help="the experiment's settings")
+    parser.add_argument(
+        "--choices", type=Path, nargs="?", help="what the tuning chose, for a tuned experiment"
+    )
     parser.add_argument("--output", type=Path, required=True, help="CSV to write")
     arguments = parser.parse_args()
     sources = yaml.safe_load(arguments.sources.read_text(encoding="utf-8"))
     settings = load_json(arguments.settings)
-    shared = [("", key, look_up(settings, key), sources.get(key)) for key in shared_keys(sources)]
-    rows = [row for row in shared if row[2] is not None]
-    for method, entry in settings["methods"].items():
-        source = sources.get(f"methods.{method}.params", "ours")
-        changes = {
-            k: v for k, v in entry.items() if k in ("trainer", "advantages", "rollout", "train")
-        }
-        rows.append((method, entry["objective"], show(entry["params"]), source))
-        rows += [(method, section, show(values), "ours") for section, values in changes.items()]
+    given = [arguments.choices] if arguments.choices else []
+    if "tuning" in settings and not given:
+        raise ConfigError(f"{arguments.settings}: the experiment is tuned; give --choices as well")
+    rows = table(settings, sources, *map(load_json, given))
     frame = pd.DataFrame(rows, columns=["method", "key", "value", "source"])
     frame.to_csv(arguments.output, index=False)
     write_record(
         arguments.output.with_suffix(".provenance.json"),
         __file__,
-        inputs=[arguments.sources, arguments.settings],
+        inputs=[arguments.sources, arguments.settings, *given],
         outputs=[arguments.output],
     )
 
 
-def shared_keys(sources: dict[str, str]) -> list[str]:
-    return [key for key in sources if not key.startswith("methods.")]
+def table(settings: JsonDict, sources: Sources, choices: JsonDict | None = None) -> list[Row]:
+    """The rows of T4: shared settings, what regimes change of them, every method's own.
+
+    Args:
+        settings: of the experiment.
+        sources: key -> source, or value -> source with a ``default`` for other values.
+        choices: method -> learning rate and parameters that the tuning chose; None without tuning.
+    """
+    rows = list(shared_rows(settings, sources, choices is not None))
+    rows += regime_rows(settings)
+    for method, entry in settings["methods"].items():
+        chosen = choices[method] if choices is not None else None
+        rows += method_rows(settings, sources, method, entry, chosen)
+    return rows
 
 
-def look_up(settings: dict, key: str) -> str | None:
+def shared_rows(settings: JsonDict, sources: Sources, tuned: bool) -> Iterator[Row]:
+    for key in sources:
+        value = look_up(settings, key)
+        if key.startswith("methods.") or value is None:
+            continue
+        source = source_of(sources, key, value)
+        if key == RATE and tuned:
+            # Runs with a learning rate of their own have no use for this one.
+            users = ["the supervised control"] if settings["experiment"]["control"] else []
+            users += ["regimes that are not tuned"] if has_untuned(settings) else []
+            if not users:
+                continue
+            source += f"; only for {' and '.join(users)}, tuned ones are below"
+        yield "", key, value, source
+
+
+def regime_rows(settings: JsonDict) -> Iterator[Row]:
+    for name, regime in settings.get("regimes", {}).items():
+        changes = {key: value for key, value in regime.items() if key not in ("seeds", "tuned")}
+        source = "ours"
+        if regime["tuned"] and "learning_rate" in regime.get("train", {}):
+            source += f"; learning rate as stated here, parameters {TUNED}"
+        elif regime["tuned"]:
+            source += f"; learning rate and parameters {TUNED}"
+        elif "tuning" in settings:
+            source += "; not tuned"
+        yield "", f"regimes.{name}", show(changes), source
+
+
+def method_rows(
+    settings: JsonDict, sources: Sources, method: str, entry: JsonDict, chosen: JsonDict | None
+) -> Iterator[Row]:
+    """A method's parameters, its learning rate where it was tuned, and what it changes."""
+    key = f"methods.{method}.params"
+    written = show(entry["params"])
+    source = source_of(sources, key, written)
+    if chosen is None:
+        yield method, entry["objective"], written, source
+    else:
+        value = show(chosen["params"])
+        tuned_source = f"{TUNED}; {source_of(sources, key, value)}"
+        yield method, entry["objective"], value, tuned_source
+        yield method, RATE, show(chosen["learning_rate"]), TUNED
+        if has_untuned(settings):
+            yield method, entry["objective"], written, f"{source}; in regimes that are not tuned"
+    for section in ("trainer", "advantages", "rollout", "train"):
+        if section not in entry:
+            continue
+        value = show(entry[section])
+        source = source_of(sources, f"methods.{method}.{section}", value)
+        if "regimes" in settings:
+            source += "; over what regimes state"
+        if chosen is not None and section == "train" and "learning_rate" in entry[section]:
+            source += (
+                "; the tuned learning rate replaces it unless a regime states one or is not tuned"
+            )
+        yield method, section, value, source
+
+
+def has_untuned(settings: JsonDict) -> bool:
+    return not all(regime["tuned"] for regime in settings.get("regimes", {}).values())
+
+
+def source_of(sources: Sources, key: str, value: str) -> str:
+    """Where a value comes from; what the sources do not explain is ours."""
+    source = sources.get(key, "ours")
+    if isinstance(source, str):
+        return source
+    by_value = {show(known): text for known, text in source.items()}
+    return by_value.get(value, source["default"])
+
+
+def look_up(settings: JsonDict, key: str) -> str | None:
     """The value at a dotted key as text, or None when the experiment has no use for such a key."""
     value = settings
     if REPLACED.get(key.split(".")[0]) in settings:
@@ -59,7 +146,10 @@ def look_up(settings: dict, key: str) -> str | None:
 
 def show(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {show(v)}" for k, v in value.items())
+        return ", ".join(
+            f"{k} ({show(v)})" if isinstance(v, dict) else f"{k} {show(v)}"
+            for k, v in value.items()
+        )
     if isinstance(value, list):
         return ", ".join(map(show, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
