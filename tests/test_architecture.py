@@ -15,6 +15,7 @@ SCRIPTS = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
 # The package offers its engines lazily, so whoever imports Completion could reach them.
 ENGINES = ("torch_engine", "vllm_engine", "vllm_server")
 ROLLOUT = {f"rollout/{name}" for name in ("__init__", "engine", "decoder", *ENGINES)}
+ROLLOUT |= {"architectures"}
 
 
 def closure(name):
