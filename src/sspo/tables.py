@@ -99,7 +99,7 @@ def draw_settings(frames: Frames, methods: Methods) -> Figure:
     """
     settings = frames["settings"].fillna("").astype(str)
     sections = settings.groupby("method", sort=False) if "method" in settings else [("", settings)]
-    widths = [2.15, 1.35, 2.0]  # the longest key stays on one line
+    widths = [2.15, 1.4, 1.95]  # the longest key stays on one line
     rows = [Row(("setting", "value", "source"), bold=frozenset({0, 1, 2}))]
     for name, part in sections:
         if name:
