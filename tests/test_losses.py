@@ -1033,7 +1033,7 @@ INVALID = [
     (
         "dr_grpo",
         DR_GRPO | {"max_response_tokens": 0},
-        "^max_response_tokens = 0 must be at least 1$",
+        "^max_response_tokens = 0 must be a whole number of at least 1$",
     ),
     ("cispo", {"clip_high": -1.0}, "clip_high = -1.0"),
     ("cispo", {"clip_high": 0.0}, "^clip_high = 0.0 must be positive$"),
