@@ -138,10 +138,6 @@ def _data_config(config: JsonDict) -> JsonDict:
 
 def _math_data_config(config: JsonDict) -> JsonDict:
     data = from_dict(MathDataConfig, config["math_data"], "math_data.")
-    if "checkpoint" not in config:
-        raise ConfigError(
-            "math_data needs a model that has learnt to read; add a section checkpoint (source, revision)"
-        )
     for key, names in (("train", data.train), ("benchmarks", data.benchmarks)):
         for name in names:
             _check_data_set(f"math_data.{key}", name, data)

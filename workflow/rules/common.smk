@@ -33,6 +33,10 @@ try:
         check_scores(load_plan(ROOT / "workflow/claims.yaml"), config["evaluation"], CONFIG_NAME)
     DATA_FILES = []
     if "math_data" in config:
+        if "checkpoint" not in config:
+            raise ConfigError(
+                f"{CONFIG_NAME}: math_data needs a model that can read; add a section checkpoint"
+            )
         names = [*config["math_data"]["train"], *config["math_data"]["benchmarks"]]
         DATA_FILES = source_files(config["math_data"]["source"], names)
 except ConfigError as error:
