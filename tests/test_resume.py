@@ -27,6 +27,7 @@ def small_config():
     config["model"] |= {"hidden_size": 16, "layers": 1, "heads": 1, "mlp_size": 16}
     config["pretrain"]["supervised"] |= {"steps": 4, "warmup_steps": 1, "log_every": 1}
     config["rollout"] |= {"prompts_per_step": 8, "group_size": 4, "max_response_tokens": 24}
+    config["methods"]["dr_grpo"]["params"]["max_response_tokens"] = 24
     config["train"] |= {"steps": 9, "eval_every": 2, "kl_every": 2, "checkpoint_every": 2}
     config["validation"]["problems"] = 8
     config["evaluation"] |= {"samples": 2, "pass_at": [1, 2]}
