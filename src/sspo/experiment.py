@@ -5,7 +5,6 @@ A config holds only what its rule depends on, so that editing a value reruns exa
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -22,6 +21,7 @@ from sspo.config import (
 from sspo.places import BASE, base_place
 from sspo.pretrained import checkpoint_files
 from sspo.runs import (
+    check_engine,
     computing,
     control_runs,
     method_entry,
@@ -192,10 +192,7 @@ def _base_config(config: JsonDict) -> JsonDict:
 def _evaluation_config(config: JsonDict) -> JsonDict:
     evaluation = {**config["evaluation"]}
     parsed = from_dict(EvaluationConfig, evaluation)
-    if parsed.engine == "vllm" and importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            "evaluation.engine = 'vllm' but vLLM is not installed; run `make vllm` or choose engine torch"
-        )
+    check_engine("evaluation", parsed.engine)
     if max(parsed.pass_at) > parsed.samples:
         raise ConfigError(
             f"evaluation.pass_at = {list(parsed.pass_at)} exceeds evaluation.samples = "

@@ -26,10 +26,8 @@ _MATH = [
 _ABOUT = re.compile(r"^(?:\\approx|\\simeq|\\sim|\u2248)(?![a-zA-Z])\s*")
 _SCIENTIFIC = re.compile(r"(?<![\w.])([+-]?[0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]+)(?![\w.])")
 # 13\,535 or 13 535, which math-verify takes for a product or for a mixed number.
-_THOUSANDS = re.compile(
-    r"[+-]?[0-9]{1,3}(?:(?:\\[,;: ]|~|\{,\}|[ \u00a0\u202f])[0-9]{3})+(?:\.[0-9]+)?"
-)
 _SEPARATOR = re.compile(r"\\[,;: ]|~|\{,\}|[ \u00a0\u202f]")
+_THOUSANDS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:(?:{_SEPARATOR.pattern})[0-9]{{3}})+(?:\.[0-9]+)?")
 _SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")  # but not that of 2 1/2
 _INTEGER = re.compile(r"-?(?:[0-9]{1,18}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,5})")
 

@@ -128,6 +128,18 @@ def objective(method: str, name: str, params: JsonDict) -> JsonDict:
     return {"name": name, "params": params}
 
 
+def check_engine(where: str, engine: str) -> None:
+    """Refuse vLLM in this process where it is not installed.
+
+    Raises:
+        ConfigError: names the section, ``where``, and the fix.
+    """
+    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            f"{where}.engine = 'vllm' but vLLM is not installed; run `make vllm` or choose engine torch"
+        )
+
+
 def computing(config: JsonDict) -> JsonDict:
     """Where and how scripts compute, without what only a scheduler is told: that changes no result."""
     return {key: value for key, value in config["compute"].items() if key != "memory_mb"}
@@ -179,11 +191,7 @@ def _rl_run(config: JsonDict, method: str, regime: JsonDict, seed: int) -> JsonD
     trainer = entry.get("trainer", config["trainer"])
     if trainer == "trl":
         _check_trl(config, method, sections)
-    if sections["rollout"]["engine"] == "vllm" and importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            f"methods.{method}: rollout.engine = 'vllm' but vLLM is not installed; run `make vllm` "
-            "or choose engine torch"
-        )
+    check_engine(f"methods.{method}: rollout", sections["rollout"]["engine"])
     if (
         sections["rollout"]["old_logprobs"] == "engine"
         and sections["rollout"]["correction"] != "none"

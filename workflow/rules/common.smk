@@ -11,7 +11,6 @@ sys.path.insert(0, str(ROOT / "src"))
 from snakemake.exceptions import WorkflowError
 
 from sspo.benchmarks import source_files
-from sspo.claims_plan import check_scores, load_plan
 from sspo.config import CheckpointConfig, ConfigError, from_dict
 from sspo.experiment import expand_config, split_names
 from sspo.launch_file import read_launch
@@ -30,6 +29,9 @@ try:
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml", CONFIG_NAME)
     CONFIGS = expand_config(config, CONFIG_NAME)
     if workflow.is_main_process:
+        # Here, as it imports scipy, and every job comes through this file.
+        from sspo.claims_plan import check_scores, load_plan
+
         check_scores(load_plan(ROOT / "workflow/claims.yaml"), config["evaluation"], CONFIG_NAME)
     DATA_FILES = []
     if "math_data" in config:
