@@ -4,7 +4,7 @@
 # make test        the test suite
 # make fuzz        look for texts that break the rewards, FUZZ_SECONDS long
 # make bench       speed, memory and which bits repeat; writes results/bench and docs/performance.json
-# CONFIG=smoke     another profile of workflow/config, or several, the last one over the others
+# CONFIG=smoke     another profile of config/, or several, the last one over the others
 # CORES=1          fewer cores;  VENV=path  another environment
 # GPUS=2           more jobs at once that ask for a GPU (the profile's limit is 1)
 # PIP_ARGS=...     extra arguments for pip, e.g. an index of CPU builds of PyTorch
@@ -15,7 +15,7 @@ CONFIG ?= default
 CORES ?= all
 FUZZ_SECONDS ?= 300
 BIN := $(abspath $(VENV))/bin
-CONFIG_FILES := $(CONFIG:%=workflow/config/%.yaml)
+CONFIG_FILES := $(CONFIG:%=config/%.yaml)
 PROFILE := $(lastword $(CONFIG))
 RESULTS := $(if $(filter default,$(PROFILE)),results,results/$(PROFILE))
 FIGURES := $(if $(filter default,$(PROFILE)),figures,figures/$(PROFILE))
@@ -71,6 +71,7 @@ fuzz: environment
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	PATH="$(BIN):$$PATH" snakemake --lint
 
@@ -143,4 +144,4 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 
 config:
 	@for file in $(CONFIG_FILES); do test -f "$$file" || { echo "error: CONFIG=$(CONFIG): no $$file; choose one of:" \
-	  $(filter-out sources,$(basename $(notdir $(wildcard workflow/config/*.yaml)))) >&2; exit 1; }; done
+	  $(basename $(notdir $(wildcard config/*.yaml))) >&2; exit 1; }; done

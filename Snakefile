@@ -3,7 +3,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "workflow/config/default.yaml"
+configfile: "config/default.yaml"
 
 
 report: "workflow/report/workflow.rst"

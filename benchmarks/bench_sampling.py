@@ -11,7 +11,7 @@ import pytest
 import torch
 from hand_written import HandWritten
 
-from sspo.rollout import Sampling
+from sspo.rollout.engine import Sampling
 from sspo.rollout.torch_engine import TorchEngine
 
 HORIZON = 96

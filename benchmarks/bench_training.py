@@ -7,10 +7,10 @@ import time
 import pytest
 import torch
 
-from sspo.datasets import micro_batches
-from sspo.losses import LOSSES
-from sspo.policy import ScoreBatch, score
-from sspo.rollout import Sampling
+from sspo.data.batching import micro_batches
+from sspo.models.policy import ScoreBatch, score
+from sspo.objectives.losses import LOSSES
+from sspo.rollout.engine import Sampling
 from sspo.rollout.torch_engine import TorchEngine
 
 PARAMS = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from setting import Setting
 
-from sspo.policy import load_model, load_tokenizer
+from sspo.models.policy import load_model, load_tokenizer
 
 
 def pytest_addoption(parser) -> None:

@@ -22,10 +22,10 @@ from pathlib import Path
 from setting import Setting, write
 from worker_native import train_steps
 
-from sspo.actors import load_actors
-from sspo.cli import set_up_torch
-from sspo.rewards import exact_reward
-from sspo.rollout import Sampling
+from sspo.models.torch_setup import set_up_torch
+from sspo.rewards.exact import exact_reward
+from sspo.rollout.engine import Sampling
+from sspo.training.setup import load_actors
 
 RESPONSES, STEPS = 256, 5
 Responses = list[tuple[list[int], list[float]]]  # token ids and log-probabilities

@@ -1,7 +1,7 @@
 """(e) Peak memory of one forward and backward pass against response length, batch and vocabulary.
 
 Every point is a fresh process, so that its peak resident memory is its own. ``naive`` scores with the
-model's full logits, (B, T, V) in float32; ``chunked`` is ``sspo.policy.score``.
+model's full logits, (B, T, V) in float32; ``chunked`` is ``sspo.models.policy.score``.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def peak(mode: str, point: dict[str, int]) -> float:
 def measure(mode: str, point: dict[str, int]) -> float:
     import torch
 
-    from sspo.config import ModelConfig
-    from sspo.policy import ScoreBatch, build_model, score
+    from sspo.config.settings import ModelConfig
+    from sspo.models.policy import ScoreBatch, build_model, score
 
     torch.set_num_threads(1)
     size, length = point["batch"], point["response_tokens"]

@@ -22,8 +22,8 @@ from batch import throughput
 from setting import Setting, spread, write
 
 START = """
-import sspo.trainer, sspo.session
-from sspo.policy import load_model, load_tokenizer
+import sspo.training.setup, sspo.training.trainer
+from sspo.models.policy import load_model, load_tokenizer
 load_model({0!r}), load_tokenizer({0!r})
 """
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="finished default pipeline")
     parser.add_argument("--output", type=Path, required=True, help="folder for processes.json")
-    parser.add_argument("--profile", default="smoke", help="profile of workflow/config to time")
+    parser.add_argument("--profile", default="smoke", help="profile of config to time")
     parser.add_argument("--rounds", type=int, default=5)
     paths = parser.parse_args()
     rows = []
@@ -78,7 +78,7 @@ def pipeline(profile: str) -> dict[str, object]:
         subprocess.run(["git", "clone", "--quiet", root, folder], check=True)
         environment = os.environ | {"PYTHONPATH": str(Path(folder, "src"))}
         command = ["snakemake", "--cores", str(cores), "--configfile"]
-        command.append(f"workflow/config/{profile}.yaml")
+        command.append(f"config/{profile}.yaml")
         began = time.perf_counter()
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         if done.returncode != 0:

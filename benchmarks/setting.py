@@ -7,8 +7,9 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from sspo.config import RunConfig, from_json
-from sspo.datasets import Record, read_problems
+from sspo.config.reading import from_json
+from sspo.config.settings import RunConfig
+from sspo.data.problems import Record, read_problems
 
 RUN = "grpo-s0"
 MODELS = {"start": "base/model", "end": f"runs/{RUN}/model"}

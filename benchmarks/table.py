@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from sspo.provenance import provenance
+from sspo.pipeline.provenance import provenance
 
 
 def main() -> None:

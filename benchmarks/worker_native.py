@@ -11,15 +11,16 @@ from pathlib import Path
 
 from setting import Setting
 
-from sspo.cli import set_up_torch
-from sspo.config import ComputeConfig, RunConfig
-from sspo.datasets import Record, batches
-from sspo.optim import make_optimizer
-from sspo.policy import load_model, load_tokenizer
-from sspo.rewards import exact_reward
+from sspo.config.settings import ComputeConfig, RunConfig
+from sspo.data.batching import batches
+from sspo.data.problems import Record
+from sspo.models.policy import load_model, load_tokenizer
+from sspo.models.torch_setup import set_up_torch
+from sspo.rewards.exact import exact_reward
 from sspo.rollout.torch_engine import TorchEngine
-from sspo.trainer import collect_rollout
-from sspo.update import Actors, Rollout, update_policy
+from sspo.training.optim import make_optimizer
+from sspo.training.trainer import collect_rollout
+from sspo.training.update import Actors, Rollout, update_policy
 
 
 def main(setting: Setting, threads: int, rollouts: int, old_logprobs: str) -> None:

@@ -15,9 +15,9 @@ from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 from trl import GRPOConfig, GRPOTrainer
 
-from sspo.policy import load_model, load_tokenizer
-from sspo.rewards import exact_reward
-from sspo.rollout import Completion
+from sspo.models.policy import load_model, load_tokenizer
+from sspo.rewards.exact import exact_reward
+from sspo.rollout.engine import Completion
 
 
 def main(setting: Setting, threads: int, rollouts: int) -> None:

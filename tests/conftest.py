@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from sspo.config import ModelConfig
-from sspo.policy import build_model
-from sspo.tasks import CHARACTERS
-from sspo.tokenizer import character_tokenizer
+from sspo.config.settings import ModelConfig
+from sspo.data.tasks import CHARACTERS
+from sspo.models.policy import build_model
+from sspo.models.tokenizer import character_tokenizer
 
 # The same examples in every run; `make fuzz` looks for new ones.
 settings.register_profile("tests", derandomize=True, deadline=None, database=None)

@@ -6,11 +6,11 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from sspo import evidence_tables
-from sspo.claims import add_spread
-from sspo.claims_plan import load_plan
-from sspo.claims_report import claims_report
-from sspo.evidence_figures import QUADRANTS
+from sspo.evidence.claims import add_spread
+from sspo.evidence.protocol import load_plan
+from sspo.evidence.report import claims_report
+from sspo.figures import evidence_tables
+from sspo.figures.regimes import QUADRANTS
 
 AGES = {"main": 4, "stale1": 1, "stale16": 16, "stale16_fast": 16}
 MEASURES = ("tokens_to_target_capped", "reached", "collapsed", "spike_share", "test_pass@8",

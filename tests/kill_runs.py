@@ -20,8 +20,8 @@ from pathlib import Path
 import torch  # noqa: F401 (imported for the children)
 import transformers  # noqa: F401
 
-import sspo.session
-import sspo.trainer  # noqa: F401
+import sspo.training.setup
+import sspo.training.trainer  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 

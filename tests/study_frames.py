@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from sspo.study_figures import DIRECTIONS, GRADIENT_PANELS
+from sspo.figures.exact import DIRECTIONS, GRADIENT_PANELS
 
 DRIFTS = (0.0, 0.1, 0.4)
 

@@ -7,7 +7,7 @@ import statistics
 import pytest
 import torch
 
-from sspo.advantages import degenerate_groups, group_advantages
+from sspo.objectives.advantages import degenerate_groups, group_advantages
 
 HALF = 0.5 / (1.0 / 3.0) ** 0.5  # +-0.5 over the sample deviation of (1, 1, 0, 0)
 

@@ -32,15 +32,18 @@ from trl_worker import VARIANTS, Gradients, drifting_actors, drifting_config
 
 from sspo.backends.launch import check_launch
 from sspo.backends.trl import SspoTrainer, micro_batch_size, schedule
-from sspo.config import ConfigError, LoraConfig, SupervisedConfig, load_json, to_dict
-from sspo.datasets import batches, write_jsonl
-from sspo.failures import TrainingError
-from sspo.files import write_json
-from sspo.metrics import RunLog
-from sspo.policy import load_model, save_model
-from sspo.rewards import Reward
+from sspo.config.errors import ConfigError
+from sspo.config.reading import load_json, to_dict
+from sspo.config.settings import LoraConfig, SupervisedConfig
+from sspo.data.batching import batches
+from sspo.data.problems import write_jsonl
+from sspo.models.policy import load_model, save_model
+from sspo.pipeline.files import write_json
+from sspo.rewards.base import Reward
 from sspo.rollout.vllm_server import ADDRESS
-from sspo.supervised import encode_solutions, train_supervised
+from sspo.training.errors import TrainingError
+from sspo.training.metrics import RunLog
+from sspo.training.supervised import encode_solutions, train_supervised
 
 pytestmark = pytest.mark.trl
 

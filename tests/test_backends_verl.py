@@ -8,7 +8,7 @@ import torch
 from test_trainer import PARAMS
 
 from sspo.backends.verl import policy_loss, register, response_advantages
-from sspo.losses import LOSSES
+from sspo.objectives.losses import LOSSES
 
 
 def random_batch(rows=6, tokens=9, seed=0):

@@ -12,9 +12,9 @@ from types import ModuleType
 
 import pytest
 
-from sspo.benchmarks import DATA_SETS, HUB, load_data_set, local_files, source_files
-from sspo.config import ConfigError
-from sspo.datasets import write_jsonl
+from sspo.config.errors import ConfigError
+from sspo.data.problems import write_jsonl
+from sspo.data.sources import DATA_SETS, HUB, load_data_set, local_files, source_files
 
 # One row of every data set in the columns that it is published with.
 ROWS = {
@@ -324,7 +324,7 @@ def test_the_hub_without_its_package_says_what_to_install(monkeypatch):
 @pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="needs the extra paper")
 def test_the_real_library_off_line_is_one_line_too(tmp_path):
     program = (
-        "from sspo.benchmarks import load_data_set\n"
+        "from sspo.data.sources import load_data_set\n"
         f"load_data_set('aime25', 'hub', {{'math-ai/aime25': '{PIN}'}})"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
@@ -332,5 +332,5 @@ def test_the_real_library_off_line_is_one_line_too(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment
     )
     last = ran.stderr.strip().splitlines()[-1]
-    assert last.startswith("sspo.typed.ConfigError: math-ai/aime25 at ")
+    assert last.startswith("sspo.config.errors.ConfigError: math-ai/aime25 at ")
     assert "math_data.source" in last

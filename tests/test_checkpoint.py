@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from sspo.checkpoint import CheckpointStore
-from sspo.config import ModelConfig
-from sspo.optim import apply_update, make_optimizer
-from sspo.policy import build_model
+from sspo.config.settings import ModelConfig
+from sspo.models.policy import build_model
+from sspo.training.checkpoint import CheckpointStore
+from sspo.training.optim import apply_update, make_optimizer
 
 FILES = ("weights.safetensors", "optimizer.safetensors", "state.json")
 
@@ -282,7 +282,7 @@ def test_a_crash_while_saving_leaves_the_last_state_usable(store, crash, monkeyp
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"sspo.checkpoint.{crash}", fail)
+    monkeypatch.setattr(f"sspo.training.checkpoint.{crash}", fail)
     with pytest.raises(KeyboardInterrupt):
         store.save(40, model, optimizer, {"n": 40})
     monkeypatch.undo()

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sspo import claims
-from sspo.claims import (
+from sspo.config.errors import ConfigError
+from sspo.evidence import claims
+from sspo.evidence.claims import (
     add_spread,
     compare,
     decide,
@@ -18,12 +19,11 @@ from sspo.claims import (
     paired_values,
     some_variant,
 )
-from sspo.claims_plan import CLAIMS, Factorial, Measure, check_scores, load_plan
-from sspo.claims_report import claims_report
-from sspo.comparisons import holm, t_p_value
-from sspo.config import ConfigError
-from sspo.factorial import CELLS, contrasts, factorial_effects
-from sspo.statistics import Interval, hierarchical_interval, paired_difference
+from sspo.evidence.comparisons import holm, t_p_value
+from sspo.evidence.factorial import CELLS, contrasts, factorial_effects
+from sspo.evidence.intervals import Interval, hierarchical_interval, paired_difference
+from sspo.evidence.protocol import CLAIMS, Factorial, Measure, check_scores, load_plan
+from sspo.evidence.report import claims_report
 
 PLAN_FILE = Path(__file__).parents[1] / "workflow" / "claims.yaml"
 

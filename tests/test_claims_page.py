@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from evidence_frames import make_runs
 
-from sspo.claims_page import claims_page
-from sspo.claims_plan import CLAIM_TEXT, load_plan
-from sspo.claims_report import claims_report
+from sspo.evidence.page import claims_page
+from sspo.evidence.protocol import CLAIM_TEXT, load_plan
+from sspo.evidence.report import claims_report
 
 PLAN = load_plan(Path(__file__).parents[1] / "workflow" / "claims.yaml")
 METHODS = ("grpo", "gspo", "gmpo", "sapo", "sspo", "sspo_pessimistic")

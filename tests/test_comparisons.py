@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sspo.comparisons import (
+from sspo.evidence.comparisons import (
     holm,
     improvement_interval,
     probability_of_improvement,
@@ -108,7 +108,7 @@ def test_t_p_value_is_the_hand_computed_tail():
 
 
 def test_p_values_agree_with_the_interval_of_the_same_level():
-    from sspo.statistics import mean_interval
+    from sspo.evidence.intervals import mean_interval
 
     rng = np.random.default_rng(1)
     for _ in range(50):

@@ -12,29 +12,27 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sspo import config as config_module
-from sspo import study_config
-from sspo.config import (
+from sspo.config import settings as config_module
+from sspo.config import study as study_config
+from sspo.config.errors import ConfigError
+from sspo.config.profiles import check_config
+from sspo.config.reading import from_dict, from_json, load_json, to_dict
+from sspo.config.settings import (
     ComputeConfig,
-    ConfigError,
     ControlConfig,
     ModelConfig,
     PretrainConfig,
     RunConfig,
     SupervisedConfig,
-    from_dict,
-    from_json,
-    load_json,
-    to_dict,
 )
-from sspo.experiment import expand_config
-from sspo.losses import LOSSES
-from sspo.runs import control_steps
-from sspo.schema import check_config
-from sspo.study_config import EvaluationConfig, ExactStudyConfig
+from sspo.config.study import EvaluationConfig, ExactStudyConfig
+from sspo.experiment.expand import expand_config
+from sspo.experiment.runs import control_steps
+from sspo.objectives.losses import LOSSES
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
 SCHEMA = WORKFLOW / "schemas" / "config.schema.yaml"
+CONFIG = WORKFLOW.parent / "config"
 REMOVE = object()
 
 # The numbers that messages below quote, whatever the default has come to be.
@@ -64,7 +62,7 @@ PINNED = {
 
 @functools.cache
 def read(name: str) -> dict:
-    return yaml.safe_load((WORKFLOW / "config" / name).read_text(encoding="utf-8"))
+    return yaml.safe_load((CONFIG / name).read_text(encoding="utf-8"))
 
 
 def merge(base: dict, over: dict) -> dict:
@@ -373,7 +371,7 @@ def test_methods_that_are_not_run_may_be_unfinished(monkeypatch):
 # What is accepted
 
 
-OVERLAYS = {path.name for path in (WORKFLOW / "config").glob("*.yaml")} - {
+OVERLAYS = {path.name for path in CONFIG.glob("*.yaml")} - {
     "default.yaml",
     "sources.yaml",
 }

@@ -10,16 +10,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sspo.config import ConfigError
-from sspo.datasets import (
-    batches,
-    distinct,
-    micro_batches,
-    overlap,
-    read_jsonl,
-    read_problems,
-    write_jsonl,
-)
+from sspo.config.errors import ConfigError
+from sspo.data.batching import batches, distinct, micro_batches
+from sspo.data.overlap import overlap
+from sspo.data.problems import read_jsonl, read_problems, write_jsonl
 
 GOOD = {"id": "a-0", "prompt": "7+8=", "answer": "15"}
 

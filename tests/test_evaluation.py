@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from sspo.evaluation import (
+from sspo.rewards.exact import exact_reward
+from sspo.rollout.engine import Completion
+from sspo.training.evaluation import (
     evaluate_problems,
     majority_correct,
     pass_at_k,
     problem_scores,
     summarize,
 )
-from sspo.rewards import exact_reward
-from sspo.rollout import Completion
 
 PROBLEMS = [
     {"id": "p0", "prompt": "1+2=", "answer": "3"},

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from evidence_frames import evidence_frames, make_steps
 
-from sspo.evidence_figures import OUTCOMES, QUADRANTS, VERDICTS, short_params
-from sspo.plotting import FIGURES
-from sspo.statistics import mean_interval
+from sspo.evidence.intervals import mean_interval
+from sspo.figures.regimes import OUTCOMES, QUADRANTS, VERDICTS, short_params
+from sspo.figures.registry import FIGURES
 
 PLAN_FILE = Path(__file__).parents[1] / "workflow" / "claims.yaml"
 METHODS = {

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sspo.advantages import group_advantages
-from sspo.exact import (
+from sspo.config.study import ExactStudyConfig
+from sspo.evidence.exact.gradients import (
     QUADRANTS,
     describe,
     enumerate_world,
@@ -20,8 +20,8 @@ from sspo.exact import (
     policy_gradient,
     response_logprobs,
 )
-from sspo.losses import LOSSES
-from sspo.study_config import ExactStudyConfig
+from sspo.objectives.advantages import group_advantages
+from sspo.objectives.losses import LOSSES
 
 
 def method(objective: str, normalize_std: bool = True, **params) -> dict:

@@ -22,18 +22,18 @@ from test_trainer import (
     weights,
 )
 
-from sspo.checkpoint import CheckpointStore
-from sspo.cli import explain, run
-from sspo.config import ConfigError
-from sspo.datasets import read_jsonl, write_jsonl
-from sspo.files import write_bytes
-from sspo.locks import hold_folder
-from sspo.metrics import RunLog
-from sspo.provenance import ROOT
+from sspo.config.errors import ConfigError
+from sspo.data.problems import read_jsonl, write_jsonl
+from sspo.pipeline.files import write_bytes
+from sspo.pipeline.locks import hold_folder
+from sspo.pipeline.provenance import ROOT
+from sspo.pipeline.script import explain, run
 from sspo.rollout.engine import Sampling
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.rollout.vllm_engine import VllmEngine
-from sspo.trainer import train
+from sspo.training.checkpoint import CheckpointStore
+from sspo.training.metrics import RunLog
+from sspo.training.trainer import train
 
 LOGS = ("metrics.jsonl", "rollouts.jsonl")
 
@@ -203,7 +203,7 @@ def test_whatever_vllm_raises_becomes_one_line_that_says_how_to_go_on(monkeypatc
 HUNGRY = """
 import resource, sys
 import torch, numpy
-from sspo.cli import run
+from sspo.pipeline.script import run
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 2**27, resource.RLIM_INFINITY))
 def main():

@@ -9,7 +9,7 @@ import torch
 from reference import ALL_GATES, CDF_GATES, SMOOTH_GATES, SMOOTH_LOG_GATES, gate_value, gate_weight
 from scipy import stats
 
-from sspo.gates import GATES, log_gate, pessimistic_log_gate
+from sspo.objectives.gates import GATES, log_gate, pessimistic_log_gate
 
 TAUS = (0.5, 1.0, 1.05, 4.0)
 DISTRIBUTIONS = {"sigmoid": stats.logistic, "erf": stats.norm, "arctan": stats.cauchy}

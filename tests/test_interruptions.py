@@ -18,7 +18,7 @@ from test_workflow import FAKE_PYTHON, Workspace
 SLOW_TRAINING = """
 if script == "train":
     import time
-    from sspo.locks import follow_pipeline
+    from sspo.pipeline.locks import follow_pipeline
     follow_pipeline()
     output = pathlib.Path(arguments[arguments.index("--output") + 1])
     output.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sspo.learning import (
+from sspo.evidence.measures import (
     AccuracyCurve,
     LearningConfig,
     accuracy_curve,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from test_pretrained import chat_tokenizer
 
-from sspo.benchmarks import load_data_set
-from sspo.config import ModelConfig, RewardConfig, SupervisedConfig
-from sspo.datasets import write_jsonl
-from sspo.evaluation import evaluate_problems
-from sspo.policy import build_model, load_model, load_tokenizer, save_model
-from sspo.rewards import make_reward
+from sspo.config.settings import ModelConfig, RewardConfig, SupervisedConfig
+from sspo.data.problems import write_jsonl
+from sspo.data.sources import load_data_set
+from sspo.models.policy import build_model, load_model, load_tokenizer, save_model
+from sspo.rewards.factory import make_reward
 from sspo.rollout.torch_engine import TorchEngine
-from sspo.supervised import encode_solutions, train_supervised
+from sspo.training.evaluation import evaluate_problems
+from sspo.training.supervised import encode_solutions, train_supervised
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (`pip install lm-eval==0.4.13`)")
 

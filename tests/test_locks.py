@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sspo.config import ConfigError
-from sspo.locks import (
+from sspo.config.errors import ConfigError
+from sspo.pipeline.locks import (
     VARIABLE,
     PipelineLock,
     follow_pipeline,
@@ -29,7 +29,7 @@ SOURCE = str(Path(__file__).parents[1] / "src")
 
 PIPELINE = """
 import subprocess, sys, time
-from sspo.locks import PipelineLock
+from sspo.pipeline.locks import PipelineLock
 lock = PipelineLock(sys.argv[1])
 assert lock.claim()
 lock.start(patience=2.0)
@@ -38,7 +38,7 @@ time.sleep(60)
 """
 SCRIPT = """
 import pathlib, sys, time
-from sspo.locks import follow_pipeline
+from sspo.pipeline.locks import follow_pipeline
 follow_pipeline()
 path = pathlib.Path(sys.argv[1], "written")
 for i in range(600):
@@ -47,7 +47,7 @@ for i in range(600):
 """
 HOLDER = """
 import sys, time
-from sspo.locks import hold_folder
+from sspo.pipeline.locks import hold_folder
 hold_folder(sys.argv[1])
 print("held", flush=True)
 time.sleep(60)
@@ -182,7 +182,7 @@ def test_a_folder_is_held_only_while_its_writer_lives(tmp_path):
 
 def test_a_folder_knows_host_and_job_of_its_last_writer(monkeypatch, tmp_path):
     assert holder(tmp_path) == ""
-    monkeypatch.setattr("sspo.locks._HELD", [])
+    monkeypatch.setattr("sspo.pipeline.locks._HELD", [])
     monkeypatch.setenv("SLURM_JOB_ID", "41")
     hold_folder(tmp_path)
     assert holder(tmp_path) == f"{socket.gethostname()}, job 41"
@@ -224,7 +224,7 @@ def test_a_script_on_another_node_shows_a_pulse_and_ends_when_its_pipeline_is_re
 ):
     (tmp_path / "alive-1").write_text("another-host")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "alive-1"))
-    monkeypatch.setattr("sspo.locks.PULSE_SECONDS", 0.05)
+    monkeypatch.setattr("sspo.pipeline.locks.PULSE_SECONDS", 0.05)
     follow_pipeline()
     first = pulses(tmp_path)
     assert list(first) == [f"pulse-{socket.gethostname()}-{os.getpid()}"]
@@ -239,7 +239,7 @@ def test_a_script_on_another_node_shows_a_pulse_and_ends_when_its_pipeline_is_re
 
 
 def test_a_pulse_that_goes_on_stops_the_next_pipeline(monkeypatch, tmp_path):
-    monkeypatch.setattr("sspo.locks.SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr("sspo.pipeline.locks.SILENCE_SECONDS", 0.3)
     beats = iter(range(1000))
     monkeypatch.setattr(PipelineLock, "_pulses", lambda lock: {"pulse-node7-12": str(next(beats))})
     with pytest.raises(ConfigError, match=r"on other nodes \(pulse-node7-12\); cancel their jobs"):
@@ -247,7 +247,7 @@ def test_a_pulse_that_goes_on_stops_the_next_pipeline(monkeypatch, tmp_path):
 
 
 def test_a_pulse_that_stands_still_is_outwaited_and_removed(monkeypatch, tmp_path):
-    monkeypatch.setattr("sspo.locks.SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr("sspo.pipeline.locks.SILENCE_SECONDS", 0.3)
     (tmp_path / "pulse-node7-12").write_text("8")
     PipelineLock(tmp_path).start()
     assert pulses(tmp_path) == {}
@@ -286,7 +286,7 @@ def test_a_living_pipeline_is_followed_to_its_end_and_its_scripts_are_counted(
     fcntl.flock(alive, fcntl.LOCK_EX)
     monkeypatch.setenv(VARIABLE, alive.name)
     held = []
-    monkeypatch.setattr("sspo.locks._HELD", held)
+    monkeypatch.setattr("sspo.pipeline.locks._HELD", held)
     follow_pipeline()
     assert not ended.wait(0.2)
     with pytest.raises(BlockingIOError), open(tmp_path / "jobs.lock", "a") as jobs:

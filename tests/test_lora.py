@@ -9,13 +9,14 @@ import pytest
 import torch
 from test_trainer import PROBLEMS, make_actors, run_config
 
-from sspo.checkpoint import CheckpointStore
-from sspo.config import ConfigError, LoraConfig
-from sspo.lora import add_adapters, merge_adapters, plain_weights
-from sspo.metrics import RunLog
-from sspo.optim import make_optimizer
-from sspo.policy import load_model, save_policy
-from sspo.trainer import train
+from sspo.config.errors import ConfigError
+from sspo.config.settings import LoraConfig
+from sspo.models.lora import add_adapters, merge_adapters, plain_weights
+from sspo.models.policy import load_model, save_policy
+from sspo.training.checkpoint import CheckpointStore
+from sspo.training.metrics import RunLog
+from sspo.training.optim import make_optimizer
+from sspo.training.trainer import train
 
 pytest.importorskip("peft", reason="peft is not installed (`make lora`)")
 

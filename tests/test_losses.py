@@ -23,7 +23,7 @@ from reference import (
 )
 from torch import Tensor
 
-from sspo.losses import LOSSES, check_objective, k3_divergence, token_coefficients
+from sspo.objectives.losses import LOSSES, check_objective, k3_divergence, token_coefficients
 
 TAUS = {"tau_pos": 1.0, "tau_neg": 1.6}
 PPO = {"clip_low": 0.2, "clip_high": 0.28}

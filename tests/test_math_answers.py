@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sspo.math_answers import as_integer, find_answer, normalize, vote
+from sspo.rewards.answers import as_integer, find_answer, normalize, vote
 
 LIMIT = 50
 

@@ -15,16 +15,19 @@ import pytest
 import yaml
 from test_config import SCHEMA, merge, read
 
-from sspo.benchmarks import DATA_SETS
-from sspo.config import ConfigError, RewardConfig
-from sspo.datasets import overlap, read_jsonl, read_problems, write_jsonl
-from sspo.evaluation import evaluate_problems, summarize
-from sspo.experiment import expand_config, split_names
-from sspo.math_data import make_math_splits
-from sspo.rewards import Reward, make_reward, state_answer
+from sspo.config.errors import ConfigError
+from sspo.config.profiles import check_config
+from sspo.config.settings import RewardConfig
+from sspo.config.study import MathDataConfig
+from sspo.data.overlap import overlap
+from sspo.data.problems import read_jsonl, read_problems, write_jsonl
+from sspo.data.sources import DATA_SETS
+from sspo.data.splits import make_math_splits
+from sspo.experiment.expand import expand_config, split_names
+from sspo.rewards.base import Reward, state_answer
+from sspo.rewards.factory import make_reward
 from sspo.rollout.engine import Completion
-from sspo.schema import check_config
-from sspo.study_config import MathDataConfig
+from sspo.training.evaluation import evaluate_problems, summarize
 
 ROOT = Path(__file__).parents[1]
 SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."

@@ -17,13 +17,16 @@ from fuzz.hostile import BOMBS, PIECES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sspo import math_reward, math_worker
-from sspo.config import ConfigError, RewardConfig
-from sspo.math_answers import as_integer
-from sspo.math_reward import MathReward
-from sspo.math_worker import CORRECT, CRASHED, TIMEOUT, WRONG
-from sspo.rewards import check_golds, make_reward
-from sspo.rollout import Completion
+from sspo.config.errors import ConfigError
+from sspo.config.settings import RewardConfig
+from sspo.rewards import math as math_reward
+from sspo.rewards import worker as math_worker
+from sspo.rewards.answers import as_integer
+from sspo.rewards.base import check_golds
+from sspo.rewards.factory import make_reward
+from sspo.rewards.math import MathReward
+from sspo.rewards.worker import CORRECT, CRASHED, TIMEOUT, WRONG
+from sspo.rollout.engine import Completion
 
 SOURCE = Path(__file__).parents[1] / "src"
 CONFIG = RewardConfig("math", time_limit=1.0, memory_mb=512, max_characters=1000)
@@ -214,9 +217,9 @@ def test_any_gold_and_any_text_give_zero_or_one(reward, pieces, text):
 def test_memory_stays_under_the_bound():
     program = """
 import resource
-from sspo.config import RewardConfig
-from sspo.math_reward import MathReward
-from sspo.rewards import state_answer
+from sspo.config.settings import RewardConfig
+from sspo.rewards.math import MathReward
+from sspo.rewards.base import state_answer
 reward = MathReward(RewardConfig("math", 1.0, 300, 1000))
 grow = [r"\\prod_{k=1}^{10^9} k", r"2^{10^{11}}", "99999999!"]
 print([reward("1/7", state_answer(text)).value for text in grow])
@@ -232,7 +235,7 @@ def test_a_comparison_that_outgrows_its_memory_is_counted_as_crashed():
     # In a process of its own: the limit holds for whoever sets it.
     program = """
 import resource
-from sspo.math_worker import compare_in_fork
+from sspo.rewards.worker import compare_in_fork
 resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))
 print(compare_in_fork(lambda gold, answer: len(bytearray(1 << 30)) > 0, "", "", 5.0))
 """
@@ -314,9 +317,9 @@ def test_children_of_the_caller_get_the_same_values(tmp_path, method):
     """Also when another thread is asking, and holds the lock, at the moment of the fork."""
     program = f"""
 import multiprocessing, threading, time
-from sspo.config import RewardConfig
-from sspo.math_reward import MathReward
-from sspo.rewards import state_answer
+from sspo.config.settings import RewardConfig
+from sspo.rewards.math import MathReward
+from sspo.rewards.base import state_answer
 
 def values(reward, queue):
     answers = ["0.5", "0.25", "9^{{9^{{9^9}}}}", "2/4"]
@@ -405,8 +408,8 @@ def test_a_checker_that_cannot_start_is_one_line_with_the_key():
 def test_the_checker_ends_with_its_caller():
     program = """
 import os, signal
-from sspo.config import RewardConfig
-from sspo.math_reward import MathReward
+from sspo.config.settings import RewardConfig
+from sspo.rewards.math import MathReward
 reward = MathReward(RewardConfig("math", 1.0, 512, 1000))
 print(reward._checker._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

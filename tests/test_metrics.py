@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sspo.metrics import RunLog, UpdateStats
+from sspo.training.metrics import RunLog, UpdateStats
 
 B, T = 40, 13  # 13 columns, up to 12 tokens: the last column is padding for every row
 QUADRANTS = ("pos_up", "pos_down", "neg_up", "neg_down")

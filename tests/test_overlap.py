@@ -6,8 +6,7 @@ import itertools
 
 import pytest
 
-from sspo.datasets import normalized
-from sspo.overlap import common_subsequence, find_overlaps, words
+from sspo.data.overlap import common_subsequence, find_overlaps, normalized, words
 
 STAMPS = (
     "Max bought stamps at the post office. Some of the stamps had a snowflake design, some had a "

@@ -17,8 +17,8 @@ from test_pretrained import saved
 from test_workflow import ROOT, TINY, Workspace
 from transformers import AutoModelForCausalLM
 
-from sspo.datasets import write_jsonl
-from sspo.policy import load_tokenizer
+from sspo.data.problems import write_jsonl
+from sspo.models.policy import load_tokenizer
 
 PROBLEMS = {  # as published: columns differ
     "math_lvl3to5": [

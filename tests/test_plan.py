@@ -14,24 +14,18 @@ import yaml
 from test_config import pretend_installed
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from sspo.calibration import MOST_RESPONSES, measure_step, shortened
-from sspo.config import ConfigError, LoraConfig, ModelConfig, RunConfig, from_dict
-from sspo.experiment import expand_config
-from sspo.footprint import (
-    GIB,
-    Machine,
-    _activations,
-    adapter_parameters,
-    disk_bytes,
-    largest_job,
-    memory_parts,
-    refusals,
-    total,
-)
-from sspo.launch_file import Launch, read_launch
-from sspo.lora import add_adapters
-from sspo.model_size import ModelSize, base_folder, base_size, checkpoint_size, scratch_size
-from sspo.plan import (
+from sspo.config.errors import ConfigError
+from sspo.config.launch_file import Launch, read_launch
+from sspo.config.profiles import merged
+from sspo.config.reading import from_dict
+from sspo.config.settings import LoraConfig, ModelConfig, RunConfig
+from sspo.data.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
+from sspo.experiment.expand import expand_config
+from sspo.models.lora import add_adapters
+from sspo.models.policy import ScoreBatch, build_model, save_model, score
+from sspo.models.tokenizer import character_tokenizer
+from sspo.planning.calibration import MOST_RESPONSES, measure_step, shortened
+from sspo.planning.jobs import (
     EVALUATE,
     RL,
     TRAIN,
@@ -46,14 +40,28 @@ from sspo.plan import (
     split_sizes,
     trained_tokens,
 )
-from sspo.planning import device_memory, gpu_limit, parse_cores, read_plan
-from sspo.policy import ScoreBatch, build_model, save_model, score
-from sspo.schema import merged
-from sspo.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
-from sspo.tokenizer import character_tokenizer
+from sspo.planning.memory import (
+    GIB,
+    Machine,
+    _activations,
+    adapter_parameters,
+    disk_bytes,
+    largest_job,
+    memory_parts,
+    refusals,
+    total,
+)
+from sspo.planning.model_size import (
+    ModelSize,
+    base_folder,
+    base_size,
+    checkpoint_size,
+    scratch_size,
+)
+from sspo.planning.plan import device_memory, gpu_limit, parse_cores, read_plan
 
 ROOT = Path(__file__).parents[1]
-PROFILES = ROOT / "workflow" / "config"
+PROFILES = ROOT / "config"
 RATES = Rates(1000.0, 500.0, 10.0, 20.0, 1.0, True, 27_488, 0.5)
 
 
@@ -536,9 +544,8 @@ def test_other_cores_are_refused(text):
 
 def profile(folder, changes):
     """A workflow folder with a tiny profile; results go below the current folder."""
-    target = folder / "workflow" / "config"
+    target = folder / "config"
     target.mkdir(parents=True)
-    (folder / "workflow" / "schemas").symlink_to(ROOT / "workflow" / "schemas")
     (target / "default.yaml").write_text((PROFILES / "default.yaml").read_text())
     (target / "tiny.yaml").write_text(yaml.safe_dump(merged(TINY, changes)))
     return target / "tiny.yaml"

@@ -14,11 +14,11 @@ from evidence_frames import evidence_frames
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from study_frames import study_frames
 
-from sspo.evidence_figures import QUADRANTS
-from sspo.plotting import FIGURES, FrameError, save
-from sspo.statistics import Interval, mean_interval
-from sspo.tables import separate_best, shown_metrics
-from sspo.training_figures import ATTENUATION, LOG_RATIO_LINES
+from sspo.evidence.intervals import Interval, mean_interval
+from sspo.figures.regimes import QUADRANTS
+from sspo.figures.registry import FIGURES, FrameError, save
+from sspo.figures.tables import separate_best, shown_metrics
+from sspo.figures.training import ATTENUATION, LOG_RATIO_LINES
 
 ROOT = Path(__file__).parents[1]
 METHODS = {
@@ -335,7 +335,7 @@ def test_saving_twice_gives_the_same_bytes_without_a_date(tmp_path):
 
 
 def test_plotting_loads_neither_torch_nor_pyplot():
-    code = "import sys, sspo.plotting; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+    code = "import sys, sspo.figures.registry; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from sspo import tasks
-from sspo.config import ComputeConfig, ConfigError, LoraConfig, ModelConfig
-from sspo.policy import (
+from sspo.config.errors import ConfigError
+from sspo.config.settings import ComputeConfig, LoraConfig, ModelConfig
+from sspo.data import tasks
+from sspo.models.policy import (
     ScoreBatch,
     build_model,
     load_model,
@@ -25,7 +26,7 @@ from sspo.policy import (
     save_model,
     score,
 )
-from sspo.tokenizer import EOS, PAD, UNK, character_tokenizer
+from sspo.models.tokenizer import EOS, PAD, UNK, character_tokenizer
 
 TOLERANCE = {"rtol": 0.0, "atol": 2e-5}  # nats, float32 against float64
 SAME = {"rtol": 1e-4, "atol": 2e-6}  # the same numbers in another order of summation

@@ -17,11 +17,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sspo.architectures import partial_attention
-from sspo.config import CheckpointConfig, ConfigError, SamplingConfig
-from sspo.policy import ScoreBatch, load_model, load_tokenizer, save_model, score
-from sspo.pretrained import checkpoint_files, checkpoint_folder, load_published
-from sspo.rollout import Sampling, make_engine
+from sspo.config.errors import ConfigError
+from sspo.config.settings import CheckpointConfig, SamplingConfig
+from sspo.models.architectures import partial_attention
+from sspo.models.policy import ScoreBatch, load_model, load_tokenizer, save_model, score
+from sspo.models.pretrained import checkpoint_files, checkpoint_folder, load_published
+from sspo.rollout.engine import Sampling
+from sspo.rollout.factory import make_engine
 from sspo.rollout.torch_engine import TorchEngine
 
 REVISION = "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from sspo.files import write_json
-from sspo.provenance import (
+from sspo.pipeline.closure import import_closure
+from sspo.pipeline.files import write_json
+from sspo.pipeline.provenance import (
     fingerprint,
     git_state,
     hardware,
-    import_closure,
     provenance,
     sha256_file,
     versions,
@@ -125,7 +125,9 @@ def test_versions_name_installed_packages_only(monkeypatch):
     import numpy
     import torch
 
-    monkeypatch.setattr("sspo.provenance.PACKAGES", ("torch", "numpy", "no-such-package-here"))
+    monkeypatch.setattr(
+        "sspo.pipeline.provenance.PACKAGES", ("torch", "numpy", "no-such-package-here")
+    )
     found = versions()
     assert (found["torch"], found["numpy"]) == (torch.__version__, numpy.__version__)
     assert sorted(found) == ["numpy", "python", "torch"]

@@ -23,15 +23,15 @@ from test_trainer import (
     weights,
 )
 
-from sspo.config import ConfigError
-from sspo.failures import PoisonedUpdateError
-from sspo.metrics import UpdateStats
-from sspo.optim import NonFiniteError, apply_update, make_optimizer
-from sspo.provenance import ROOT
-from sspo.replay import replay, save_failure
-from sspo.rewards import Reward
-from sspo.trainer import collect_rollout
-from sspo.update import Scorer, accumulate_gradient, split_rollout
+from sspo.config.errors import ConfigError
+from sspo.pipeline.provenance import ROOT
+from sspo.rewards.base import Reward
+from sspo.training.errors import NonFiniteError
+from sspo.training.metrics import UpdateStats
+from sspo.training.optim import apply_update, make_optimizer
+from sspo.training.replay import replay, save_failure
+from sspo.training.trainer import collect_rollout
+from sspo.training.update import PoisonedUpdateError, Scorer, accumulate_gradient, split_rollout
 
 
 def poisoned_reward(answer, completion):

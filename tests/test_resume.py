@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sspo.experiment import expand_config
-from sspo.files import write_json
+from sspo.experiment.expand import expand_config
+from sspo.pipeline.files import write_json
 
 ROOT = Path(__file__).parents[1]
 KILLS = 3  # per method
@@ -20,7 +20,7 @@ KILLS = 3  # per method
 
 def small_config():
     """The default experiment, every method, at sizes that train in seconds."""
-    config = yaml.safe_load((ROOT / "workflow/config/default.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((ROOT / "config/default.yaml").read_text(encoding="utf-8"))
     config["experiment"] |= {"methods": list(config["methods"]), "seeds": [0], "control": True}
     for name, split in config["task"]["splits"].items():
         split["size"] = 64 if name == "warmup" else 16

@@ -9,17 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sspo.config import ConfigError, RewardConfig
-from sspo.rewards import (
-    Reward,
-    check_golds,
-    exact_reward,
-    extract_answer,
-    failure_shares,
-    make_reward,
-    state_answer,
-)
-from sspo.rollout import Completion
+from sspo.config.errors import ConfigError
+from sspo.config.settings import RewardConfig
+from sspo.rewards.base import Reward, check_golds, failure_shares, state_answer
+from sspo.rewards.exact import exact_reward, extract_answer
+from sspo.rewards.factory import make_reward
+from sspo.rollout.engine import Completion
 
 
 def reward(answer: str, text: str, finish_reason: str = "stop") -> Reward:
@@ -129,7 +124,7 @@ def test_the_configuration_chooses_the_reward():
 
 
 def test_the_checker_of_latex_gets_the_configuration(monkeypatch):
-    monkeypatch.setattr("sspo.math_reward.MathReward", lambda config: config)
+    monkeypatch.setattr("sspo.rewards.math.MathReward", lambda config: config)
     config = RewardConfig("math", 1.0, 512, 1000)
     assert make_reward(config) is config
 

@@ -13,13 +13,16 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from sspo import tasks
-from sspo.config import ConfigError, ModelConfig, SamplingConfig
-from sspo.policy import ScoreBatch, build_model, load_model, save_model, score
-from sspo.rollout import Completion, Sampling, decoder, make_engine, sample_seed
+from sspo.config.errors import ConfigError
+from sspo.config.settings import ModelConfig, SamplingConfig
+from sspo.data import tasks
+from sspo.models.policy import ScoreBatch, build_model, load_model, save_model, score
+from sspo.models.tokenizer import character_tokenizer
+from sspo.rollout import decoder
+from sspo.rollout.engine import Completion, Sampling, sample_seed
+from sspo.rollout.factory import make_engine
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.rollout.vllm_engine import VllmEngine
-from sspo.tokenizer import character_tokenizer
 
 CONTEXT = 320
 SAMPLING = SamplingConfig(temperature=1.0, max_response_tokens=40, max_batch=99, stop_tokens=())

@@ -8,14 +8,17 @@ import pytest
 import torch
 import yaml
 
-from sspo.config import ConfigError, ModelConfig, RunConfig, from_dict
-from sspo.experiment import expand_config
-from sspo.policy import build_model
-from sspo.runs import control_runs, rl_runs, tuning_runs
-from sspo.schema import check_config, merged
+from sspo.config.errors import ConfigError
+from sspo.config.profiles import check_config, merged
+from sspo.config.reading import from_dict
+from sspo.config.settings import ModelConfig, RunConfig
+from sspo.experiment.expand import expand_config
+from sspo.experiment.runs import control_runs, rl_runs, tuning_runs
+from sspo.models.policy import build_model
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
 SCHEMA = WORKFLOW / "schemas" / "config.schema.yaml"
+CONFIG = WORKFLOW.parent / "config"
 CLIPS = [{"clip_low": 0.2, "clip_high": 0.2}, {"clip_low": 0.1, "clip_high": 0.1}]
 GATES = [{"gate": "sigmoid", "tau_pos": tau, "tau_neg": tau} for tau in (1.0, 2.0)]
 STUDY = {
@@ -49,7 +52,7 @@ STUDY = {
 
 
 def study(**changes) -> dict:
-    default = yaml.safe_load((WORKFLOW / "config" / "default.yaml").read_text(encoding="utf-8"))
+    default = yaml.safe_load((CONFIG / "default.yaml").read_text(encoding="utf-8"))
     return copy.deepcopy(merged(merged(default, STUDY), changes))
 
 
@@ -197,8 +200,8 @@ def test_a_method_without_anything_to_try_is_named():
 
 @pytest.mark.parametrize("profile", ["evidence.yaml", "gpu.yaml"])
 def test_the_shipped_studies_compare_equal_numbers_of_updates_and_minibatches(profile):
-    default = yaml.safe_load((WORKFLOW / "config" / "default.yaml").read_text(encoding="utf-8"))
-    overlay = yaml.safe_load((WORKFLOW / "config" / profile).read_text(encoding="utf-8"))
+    default = yaml.safe_load((CONFIG / "default.yaml").read_text(encoding="utf-8"))
+    overlay = yaml.safe_load((CONFIG / profile).read_text(encoding="utf-8"))
     runs = [from_dict(RunConfig, run) for run in rl_runs(merged(default, overlay))]
     sizes = {
         (
@@ -212,8 +215,8 @@ def test_the_shipped_studies_compare_equal_numbers_of_updates_and_minibatches(pr
 
 
 def test_the_gpu_profile_trains_a_model_of_ten_to_fifty_million_parameters():
-    default = yaml.safe_load((WORKFLOW / "config" / "default.yaml").read_text(encoding="utf-8"))
-    overlay = yaml.safe_load((WORKFLOW / "config" / "gpu.yaml").read_text(encoding="utf-8"))
+    default = yaml.safe_load((CONFIG / "default.yaml").read_text(encoding="utf-8"))
+    overlay = yaml.safe_load((CONFIG / "gpu.yaml").read_text(encoding="utf-8"))
     model = from_dict(ModelConfig, expand(merged(default, overlay))["base"]["model"])
     with torch.device("meta"):
         policy = build_model(model, vocab_size=20, seed=0)

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from test_workflow import Workspace
 
-from sspo.config import ConfigError
-from sspo.experiment import expand_config
-from sspo.schema import check_config
+from sspo.config.errors import ConfigError
+from sspo.config.profiles import check_config
+from sspo.experiment.expand import expand_config
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
@@ -30,7 +30,7 @@ PATHS = ["../../x", "/tmp/pwned", "results/../../x", "results/..", "results/.", 
 
 
 def default_config():
-    text = (ROOT / "workflow/config/default.yaml").read_text(encoding="utf-8")
+    text = (ROOT / "config/default.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)
 
 

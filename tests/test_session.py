@@ -14,23 +14,26 @@ import pytest
 import torch
 import yaml
 
-from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import (
+from sspo.config.errors import ConfigError
+from sspo.config.settings import (
     ComputeConfig,
-    ConfigError,
     ControlConfig,
     RewardConfig,
     SamplingConfig,
     SupervisedConfig,
     ValidationConfig,
 )
-from sspo.datasets import read_jsonl, write_jsonl
-from sspo.experiment import expand_config
-from sspo.locks import hold_folder
-from sspo.policy import load_model
-from sspo.rewards import exact_reward
+from sspo.data.problems import check_lengths, read_jsonl, write_jsonl
+from sspo.experiment.expand import expand_config
+from sspo.models.policy import load_model
+from sspo.models.torch_setup import set_up_torch
+from sspo.pipeline.locks import hold_folder
+from sspo.pipeline.script import parse_paths, run
+from sspo.rewards.exact import exact_reward
 from sspo.rollout.torch_engine import TorchEngine
-from sspo.session import Progress, check_lengths, make_validation, run_supervised
+from sspo.training.progress import Progress
+from sspo.training.supervised import run_supervised
+from sspo.training.validation import make_validation
 
 ROOT = Path(__file__).parents[1]
 PROBLEMS = [
@@ -65,7 +68,7 @@ def test_validation_repeats_itself_and_uses_the_first_problems_only(model, token
 def test_a_gold_that_nothing_can_earn_stops_a_script_before_it_computes(
     tmp_path, script, place, inputs
 ):
-    settings = yaml.safe_load((ROOT / "workflow/config/default.yaml").read_text(encoding="utf-8"))
+    settings = yaml.safe_load((ROOT / "config/default.yaml").read_text(encoding="utf-8"))
     configs = expand_config(settings, "default.yaml")
     for name, config in (("config", configs[place]), ("tracking", configs["tracking"])):
         (tmp_path / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")

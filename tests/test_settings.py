@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from sspo.schema import merged
+from sspo.config.profiles import merged
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "workflow" / "scripts" / "settings.py"
@@ -27,14 +27,14 @@ PROFILES = {
 
 
 def read(name: str) -> dict:
-    return yaml.safe_load((ROOT / f"workflow/config/{name}.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))
 
 
 SOURCES = read("sources")
 
 
 def settings_of(profile: str) -> dict:
-    """What ``sspo.experiment.expand_config`` writes at ``settings``; it needs vLLM for some profiles."""
+    """What ``expand_config`` writes at ``settings``; it needs vLLM for some profiles."""
     config = read("default")
     for overlay in PROFILES[profile]:
         config = merged(config, read(overlay))
@@ -197,7 +197,7 @@ def test_a_methods_own_learning_rate_yields_to_the_tuned_one():
 
 
 def run_script(folder: Path, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT, "--sources", ROOT / "workflow/config/sources.yaml"]
+    command = [sys.executable, SCRIPT, "--sources", ROOT / "workflow/sources.yaml"]
     command += ["--settings", folder / "config.json", "--output", folder / "settings.csv"]
     return subprocess.run([*command, *arguments], capture_output=True, text=True)
 

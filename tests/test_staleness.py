@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from test_exact import CONFIG, METHODS, method
 
-from sspo import staleness
-from sspo.config import to_dict
-from sspo.exact import exact_study
-from sspo.staleness import push_down, stale_training
+from sspo.config.reading import to_dict
+from sspo.evidence.exact import staleness
+from sspo.evidence.exact.gradients import exact_study
+from sspo.evidence.exact.staleness import push_down, stale_training
 
 SCRIPT = Path(__file__).parents[1] / "workflow" / "scripts" / "exact_study.py"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sspo.statistics import (
+from sspo.evidence.intervals import (
     finite_values,
     hierarchical_interval,
     interquartile_mean,

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from study_frames import study_frames
 
-from sspo.plotting import FIGURES, save
-from sspo.study_figures import DIRECTIONS, GRADIENT_PANELS
+from sspo.figures.exact import DIRECTIONS, GRADIENT_PANELS
+from sspo.figures.registry import FIGURES, save
 
 METHODS = {
     "grpo": {"label": "GRPO", "color": "#0072b2"},

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from sspo.config import SupervisedConfig
-from sspo.datasets import batches
-from sspo.optim import NonFiniteError, apply_update, learning_rate_at, make_optimizer
-from sspo.supervised import encode_solutions, train_supervised
-from sspo.tasks import SplitSpec, TraceStyle, make_splits
+from sspo.config.settings import SupervisedConfig
+from sspo.data.batching import batches
+from sspo.data.tasks import SplitSpec, TraceStyle, make_splits
+from sspo.training.errors import NonFiniteError
+from sspo.training.optim import apply_update, learning_rate_at, make_optimizer
+from sspo.training.supervised import encode_solutions, train_supervised
 
 STYLE = TraceStyle(careful_author=0.3, careful_step=0.3, slip=0.5, noise=0.0)
 RECORDS = make_splits("chain", {"warmup": SplitSpec(12, 1, 4)}, STYLE, seed=0)["warmup"]
@@ -58,7 +59,7 @@ def gradients(model, examples, config, monkeypatch) -> list[torch.Tensor]:
         optimizer.zero_grad(set_to_none=True)
         return 0.0
 
-    monkeypatch.setattr("sspo.supervised.apply_update", keep)
+    monkeypatch.setattr("sspo.training.supervised.apply_update", keep)
     train(copy.deepcopy(model), examples, config)
     return seen
 

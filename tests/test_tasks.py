@@ -8,7 +8,7 @@ from math import sqrt
 
 import pytest
 
-from sspo.tasks import (
+from sspo.data.tasks import (
     CHARACTERS,
     TASKS,
     SplitSpec,

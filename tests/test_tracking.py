@@ -16,12 +16,13 @@ from test_session import PROBLEMS, train_supervised_run
 from test_trainer import PROBLEMS as PROMPTS
 from test_trainer import make_actors, read_metrics, run_config
 
-from sspo.checkpoint import CheckpointStore
-from sspo.config import ConfigError, TrackingConfig
-from sspo.datasets import read_jsonl
-from sspo.metrics import RunLog
-from sspo.tracking import TrackedLog, Tracker, check_packages, numbers
-from sspo.trainer import train
+from sspo.config.errors import ConfigError
+from sspo.config.settings import TrackingConfig
+from sspo.data.problems import read_jsonl
+from sspo.training.checkpoint import CheckpointStore
+from sspo.training.metrics import RunLog
+from sspo.training.tracking import TrackedLog, Tracker, check_packages, numbers
+from sspo.training.trainer import train
 
 NOWHERE = TrackingConfig("none", "")
 RECORDS = [
@@ -217,7 +218,7 @@ def test_a_service_that_fails_is_left_out_with_one_warning(tmp_path, install, ca
     with caplog.at_level(logging.WARNING):
         for record in RECORDS:
             tracker(record["step"], record)
-    (warning,) = [r.getMessage() for r in caplog.records if r.name == "sspo.tracking"]
+    (warning,) = [r.getMessage() for r in caplog.records if r.name == "sspo.training.tracking"]
     assert "wandb" in warning and "no network" in warning
     assert (len(service.started), service.calls) == (1, fails_at + 1)
     assert events(tmp_path) == expected(RECORDS)
@@ -231,7 +232,7 @@ def test_tensorboard_that_cannot_write_stops_neither_the_run_nor_the_service(
     (tmp_path / "tensorboard").write_text("a file where the folder should be")
     train_tracked(tmp_path, Tracker(tmp_path, "sspo-s0", TrackingConfig("trackio", "study")))
     assert [step for step, _ in service.logged] == [0, 1, 2, 3]
-    warnings = [r.getMessage() for r in caplog.records if r.name == "sspo.tracking"]
+    warnings = [r.getMessage() for r in caplog.records if r.name == "sspo.training.tracking"]
     assert len(warnings) == 1 and "TensorBoard" in warnings[0]
 
 

@@ -7,11 +7,10 @@ import math
 import pytest
 import torch
 
-from sspo.checkpoint import CheckpointStore
-from sspo.config import (
+from sspo.config.errors import ConfigError
+from sspo.config.settings import (
     AdvantageConfig,
     ComputeConfig,
-    ConfigError,
     LoraConfig,
     ModelConfig,
     ObjectiveConfig,
@@ -21,17 +20,18 @@ from sspo.config import (
     TrainConfig,
     ValidationConfig,
 )
-from sspo.failures import TrainingError
-from sspo.losses import LOSSES
-from sspo.metrics import RunLog, UpdateStats
-from sspo.optim import make_optimizer
-from sspo.policy import ScoreBatch, build_model, score
-from sspo.rewards import Reward
+from sspo.data.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
+from sspo.models.policy import ScoreBatch, build_model, score
+from sspo.models.tokenizer import character_tokenizer
+from sspo.objectives.losses import LOSSES
+from sspo.rewards.base import Reward
 from sspo.rollout.torch_engine import TorchEngine
-from sspo.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
-from sspo.tokenizer import character_tokenizer
-from sspo.trainer import collect_rollout, train
-from sspo.update import (
+from sspo.training.checkpoint import CheckpointStore
+from sspo.training.errors import TrainingError
+from sspo.training.metrics import RunLog, UpdateStats
+from sspo.training.optim import make_optimizer
+from sspo.training.trainer import collect_rollout, train
+from sspo.training.update import (
     Actors,
     Scorer,
     accumulate_gradient,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sspo.config import from_dict
-from sspo.study_config import TuningConfig
-from sspo.tuning import apply_choice, choose, trial_score
+from sspo.config.reading import from_dict
+from sspo.config.study import TuningConfig
+from sspo.experiment.tuning import apply_choice, choose, trial_score
 
 TRIALS = {
     "grpo": [

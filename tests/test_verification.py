@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sspo.files import write_json
-from sspo.provenance import ROOT, write_record
-from sspo.verification import KEYS, verify
+from sspo.pipeline.files import write_json
+from sspo.pipeline.provenance import ROOT, write_record
+from sspo.pipeline.verification import KEYS, verify
 
 SCRIPT = ROOT / "workflow" / "scripts" / "write_config.py"
 EVERYTHING = {
@@ -147,9 +147,9 @@ def test_a_result_made_anew_leaves_what_was_made_from_the_old_one_in_doubt(exper
 def test_an_edited_module_puts_the_results_of_its_scripts_in_doubt(experiment, monkeypatch):
     record = json.loads(Path("figures/f1.json").read_text())
     assert "workflow/scripts/write_config.py" in record["code"]
-    assert "src/sspo/files.py" in record["code"]
+    assert "src/sspo/pipeline/files.py" in record["code"]
     real = verify.__globals__["sha256_file"]
-    edited = str(ROOT / "src/sspo/files.py")
+    edited = str(ROOT / "src/sspo/pipeline/files.py")
     monkeypatch.setitem(
         verify.__globals__, "sha256_file", lambda p: "0" if str(p) == edited else real(p)
     )

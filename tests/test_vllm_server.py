@@ -27,8 +27,9 @@ from test_rollout import (
     tokenizer,
 )
 
-from sspo.config import ConfigError
-from sspo.rollout import Sampling, make_engine
+from sspo.config.errors import ConfigError
+from sspo.rollout.engine import Sampling
+from sspo.rollout.factory import make_engine
 from sspo.rollout.vllm_server import ADDRESS, VllmServerEngine
 
 __all__ = ["engine", "folder", "model", "one_thread", "prompts", "tokenizer"]  # fixtures

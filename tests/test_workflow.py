@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sspo.verification import figure_files, result_files, verify
+from sspo.pipeline.verification import figure_files, result_files, verify
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -323,14 +323,14 @@ def test_another_place_for_curves_trains_nothing_anew(workspace):
 
 
 def test_editing_plotting_retrains_nothing(workspace):
-    workspace.append("src/sspo/plotting.py", "\n# edited\n")
+    workspace.append("src/sspo/figures/registry.py", "\n# edited\n")
     planned = workspace.planned()
     assert planned == plots(planned)
     assert len(planned) == 18
 
 
 def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):
-    workspace.append("src/sspo/losses.py", "\n# edited\n")
+    workspace.append("src/sspo/objectives/losses.py", "\n# edited\n")
     planned = workspace.planned()
     trained = {f"train:{method}-s{seed}" for method in ("grpo", "sspo") for seed in (0, 1)}
     assert trained <= planned
@@ -465,7 +465,7 @@ LOSSES["reinforce"] = Objective(reinforce)
 def real(tmp_path_factory):
     """The tiny pipeline run for real with a new objective: one function, table and YAML entry."""
     workspace = Workspace(tmp_path_factory.mktemp("real"), fake=False)
-    workspace.append("src/sspo/losses.py", NEW_OBJECTIVE)
+    workspace.append("src/sspo/objectives/losses.py", NEW_OBJECTIVE)
     workspace.edit(
         **STUDY,
         tuning__params={"reinforce": [{"scale": 1.0}], "sspo": STUDY["tuning"]["params"]["sspo"]},
@@ -493,7 +493,7 @@ def test_a_new_objective_needs_one_function_one_table_entry_and_one_yaml_entry(r
 @pytest.mark.slow
 def test_verify_finds_one_flipped_byte_in_every_file_of_a_real_experiment(real, monkeypatch):
     monkeypatch.chdir(real.folder)
-    monkeypatch.setattr("sspo.verification.ROOT", real.folder)
+    monkeypatch.setattr("sspo.pipeline.verification.ROOT", real.folder)
     intact = verify("results", "figures")
     assert intact.problems == []
     assert intact.files > 80

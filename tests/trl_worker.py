@@ -20,8 +20,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from sspo.backends.launch import process_place
 from sspo.backends.trl import SspoTrainer
-from sspo.losses import LOSSES
-from sspo.metrics import RunLog
+from sspo.objectives.losses import LOSSES
+from sspo.training.metrics import RunLog
 
 # A rate at which the second update of a rollout is far from on-policy; no clipping of gradients.
 DRIFT = {"steps": 2, "learning_rate": 3e-3, "warmup_updates": 2, "max_grad_norm": 1e9}

@@ -11,10 +11,21 @@ from types import SimpleNamespace
 
 import atheris
 
-from sspo.rollout import Completion
+from sspo.rollout.engine import Completion
 
 with atheris.instrument_imports(include=["sspo"]):
-    from sspo import math_answers, math_reward, math_worker, rewards
+    from sspo.rewards import (
+        answers as math_answers,
+    )
+    from sspo.rewards import (
+        base as rewards,
+    )
+    from sspo.rewards import (
+        math as math_reward,
+    )
+    from sspo.rewards import (
+        worker as math_worker,
+    )
 
 LIMIT = 200
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from hostile import completion
 
-from sspo.config import RewardConfig
-from sspo.math_reward import MathReward
-from sspo.rewards import exact_reward
-from sspo.rollout import Completion
+from sspo.config.settings import RewardConfig
+from sspo.rewards.exact import exact_reward
+from sspo.rewards.math import MathReward
+from sspo.rollout.engine import Completion
 
 
 @dataclass

@@ -18,9 +18,10 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from sspo.config import RewardConfig
-from sspo.math_answers import find_answer, normalize
-from sspo.rewards import make_reward, state_answer
+from sspo.config.settings import RewardConfig
+from sspo.rewards.answers import find_answer, normalize
+from sspo.rewards.base import state_answer
+from sspo.rewards.factory import make_reward
 
 LIMIT = 1000
 SAME = ("self", "rewritten")

@@ -10,19 +10,21 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from snakemake.exceptions import WorkflowError
 
-from sspo.benchmarks import source_files
-from sspo.config import CheckpointConfig, ConfigError, from_dict
-from sspo.experiment import expand_config, split_names
-from sspo.launch_file import read_launch
-from sspo.locks import PipelineLock, refuse_orphan
-from sspo.places import BASE, CONTROL, MAIN, TUNING, base_place
-from sspo.pretrained import checkpoint_files
-from sspo.provenance import import_closure
-from sspo.runs import measures_kl
-from sspo.schema import check_config
+from sspo.config.errors import ConfigError
+from sspo.config.launch_file import read_launch
+from sspo.config.names import BASE, CONTROL, MAIN, TUNING, base_place
+from sspo.config.profiles import check_config
+from sspo.config.reading import from_dict
+from sspo.config.settings import CheckpointConfig
+from sspo.data.sources import source_files
+from sspo.experiment.expand import expand_config, split_names
+from sspo.experiment.runs import measures_kl
+from sspo.models.pretrained import checkpoint_files
+from sspo.pipeline.closure import import_closure
+from sspo.pipeline.locks import PipelineLock, refuse_orphan
 
 CONFIG_NAME = str(
-    ([*workflow.overwrite_configfiles] or [ROOT / "workflow/config/default.yaml"])[-1]
+    ([*workflow.overwrite_configfiles] or [ROOT / "config/default.yaml"])[-1]
 )
 
 try:
@@ -30,7 +32,7 @@ try:
     CONFIGS = expand_config(config, CONFIG_NAME)
     if workflow.is_main_process:
         # Here, as it imports scipy, and every job comes through this file.
-        from sspo.claims_plan import check_scores, load_plan
+        from sspo.evidence.protocol import check_scores, load_plan
 
         check_scores(load_plan(ROOT / "workflow/claims.yaml"), config["evaluation"], CONFIG_NAME)
     DATA_FILES = []

@@ -21,7 +21,7 @@ rule settings:
     """Data of T4: every setting with its source, tuned ones as they were chosen."""
     input:
         code("settings"),
-        sources="workflow/config/sources.yaml",
+        sources="workflow/sources.yaml",
         settings=f"{RESULTS}/settings/config.json",
         choices=[f"{RESULTS}/tuning/choices.json"] if "tuning" in config else [],
     output:

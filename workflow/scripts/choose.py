@@ -4,13 +4,13 @@ import json
 
 import pandas as pd
 
-from sspo.cli import parse_paths, run
-from sspo.config import from_json
-from sspo.datasets import read_jsonl
-from sspo.files import write_json
-from sspo.provenance import write_record
-from sspo.study_config import TuningConfig
-from sspo.tuning import choose
+from sspo.config.reading import from_json
+from sspo.config.study import TuningConfig
+from sspo.data.problems import read_jsonl
+from sspo.experiment.tuning import choose
+from sspo.pipeline.files import write_json
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
 
 
 def main() -> None:

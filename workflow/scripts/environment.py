@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from sspo.cli import run
-from sspo.provenance import write_record
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import run
 
 
 def main() -> None:

@@ -4,17 +4,20 @@ import gzip
 import json
 from pathlib import Path
 
-from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import ComputeConfig, RewardConfig, SamplingConfig, from_dict, load_json
-from sspo.datasets import read_problems
-from sspo.evaluation import evaluate_problems, summarize
-from sspo.files import write_bytes, write_json
-from sspo.policy import load_model, load_tokenizer
-from sspo.provenance import write_record
-from sspo.rewards import check_golds, make_reward
-from sspo.rollout import RolloutEngine, make_engine
-from sspo.session import check_lengths
-from sspo.study_config import EvaluationConfig
+from sspo.config.reading import from_dict, load_json
+from sspo.config.settings import ComputeConfig, RewardConfig, SamplingConfig
+from sspo.config.study import EvaluationConfig
+from sspo.data.problems import check_lengths, read_problems
+from sspo.models.policy import load_model, load_tokenizer
+from sspo.models.torch_setup import set_up_torch
+from sspo.pipeline.files import write_bytes, write_json
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
+from sspo.rewards.base import check_golds
+from sspo.rewards.factory import make_reward
+from sspo.rollout.engine import RolloutEngine
+from sspo.rollout.factory import make_engine
+from sspo.training.evaluation import evaluate_problems, summarize
 
 
 def main() -> None:

@@ -2,12 +2,12 @@
 
 import torch
 
-from sspo.cli import parse_paths, run
-from sspo.config import from_json
-from sspo.exact import exact_study
-from sspo.provenance import write_record
-from sspo.staleness import push_down, stale_training
-from sspo.study_config import ExactStudyConfig
+from sspo.config.reading import from_json
+from sspo.config.study import ExactStudyConfig
+from sspo.evidence.exact.gradients import exact_study
+from sspo.evidence.exact.staleness import push_down, stale_training
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
 
 STUDIES = {"gradients": exact_study, "pushes": push_down, "training": stale_training}
 

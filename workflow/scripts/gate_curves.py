@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from sspo.cli import run
-from sspo.config import load_json
-from sspo.losses import LOSSES, token_coefficients
-from sspo.provenance import write_record
+from sspo.config.reading import load_json
+from sspo.objectives.losses import LOSSES, token_coefficients
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import run
 
 RATIOS = torch.logspace(-3, 3, 241, base=2.0, dtype=torch.float64)
 TOKENS = 32

@@ -1,11 +1,12 @@
 """Take a published model as a base: fetch it, check it, save it as every other base model."""
 
-from sspo.cli import parse_paths, run
-from sspo.config import CheckpointConfig, from_dict, load_json
-from sspo.locks import hold_folder
-from sspo.policy import save_model
-from sspo.pretrained import checkpoint_files, load_published
-from sspo.provenance import write_record
+from sspo.config.reading import from_dict, load_json
+from sspo.config.settings import CheckpointConfig
+from sspo.models.policy import save_model
+from sspo.models.pretrained import checkpoint_files, load_published
+from sspo.pipeline.locks import hold_folder
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from sspo.claims_page import claims_page
-from sspo.claims_plan import load_plan
-from sspo.claims_report import claims_report
-from sspo.cli import parse_paths, run
-from sspo.config import load_json
-from sspo.files import write_bytes, write_json
-from sspo.provenance import write_record
+from sspo.config.reading import load_json
+from sspo.evidence.page import claims_page
+from sspo.evidence.protocol import load_plan
+from sspo.evidence.report import claims_report
+from sspo.pipeline.files import write_bytes, write_json
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
 
 
 def main() -> None:

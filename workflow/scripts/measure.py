@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from sspo.claims import add_spread
-from sspo.claims_plan import load_plan
-from sspo.cli import parse_paths, run
-from sspo.config import load_json
-from sspo.learning import drift_measures, final_scores, run_measures, sampled_tokens
-from sspo.places import BASE, CONTROL
-from sspo.provenance import write_record
+from sspo.config.names import BASE, CONTROL
+from sspo.config.reading import load_json
+from sspo.evidence.claims import add_spread
+from sspo.evidence.measures import drift_measures, final_scores, run_measures, sampled_tokens
+from sspo.evidence.protocol import load_plan
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
 
 SETTINGS = ("learning_rate", "updates_per_rollout")
 IDENTITY = ["run", "method", "regime", "base", "seed"]

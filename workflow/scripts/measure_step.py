@@ -9,13 +9,15 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from sspo.cli import run, set_up_torch
-from sspo.config import JsonDict, PretrainConfig, RunConfig, from_dict, to_dict
-from sspo.datasets import Record, read_problems
-from sspo.files import write_json
-from sspo.planning import Planned, read_plan
-from sspo.provenance import hardware
-from sspo.tasks import SplitSpec, TraceStyle, make_splits
+from sspo.config.reading import JsonDict, from_dict, to_dict
+from sspo.config.settings import PretrainConfig, RunConfig
+from sspo.data.problems import Record, read_problems
+from sspo.data.tasks import SplitSpec, TraceStyle, make_splits
+from sspo.models.torch_setup import set_up_torch
+from sspo.pipeline.files import write_json
+from sspo.pipeline.provenance import hardware
+from sspo.pipeline.script import run
+from sspo.planning.plan import Planned, read_plan
 
 PROBLEMS = 256
 
@@ -28,7 +30,9 @@ def main() -> None:
     planned = read_plan(paths.config, cores=1)  # the step runs alone
     if planned.obstacle or planned.rates(paths.output):
         return
-    from sspo.calibration import measure_step  # here, as transformers takes seconds to import
+    from sspo.planning.calibration import (
+        measure_step,  # here, as transformers takes seconds to import
+    )
 
     config = from_dict(RunConfig, planned.first_run.config)
     set_up_torch(config.compute)
@@ -52,8 +56,8 @@ def base_model(planned: Planned):
     if planned.has_base:
         yield planned.base_folder
         return
-    from sspo.policy import build_model, save_model
-    from sspo.tokenizer import character_tokenizer
+    from sspo.models.policy import build_model, save_model
+    from sspo.models.tokenizer import character_tokenizer
 
     config = from_dict(PretrainConfig, planned.configs[planned.first_run.base])
     tokenizer = character_tokenizer(config.characters)

@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from sspo.cli import run
-from sspo.config import ConfigError
-from sspo.footprint import disk_bytes, gib, largest_job, total
-from sspo.plan import Job, Rates, by_kind, hours, sampled_tokens, trained_tokens
-from sspo.planning import Planned, parse_cores, read_plan
+from sspo.config.errors import ConfigError
+from sspo.pipeline.script import run
+from sspo.planning.jobs import Job, Rates, by_kind, hours, sampled_tokens, trained_tokens
+from sspo.planning.memory import disk_bytes, gib, largest_job, total
+from sspo.planning.plan import Planned, parse_cores, read_plan
 
 BUSY = 1.2  # a step this many times as long as its own work is worth a word
 

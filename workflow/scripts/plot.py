@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from sspo.cli import run
-from sspo.config import ConfigError, load_json
-from sspo.plotting import FIGURES, FrameError, save
-from sspo.provenance import write_record
+from sspo.config.errors import ConfigError
+from sspo.config.reading import load_json
+from sspo.figures.registry import FIGURES, FrameError, save
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import run
 
 
 def main() -> None:

@@ -3,16 +3,19 @@
 from dataclasses import asdict
 from itertools import combinations
 
-from sspo.benchmarks import source_files
-from sspo.cli import parse_paths, run
-from sspo.config import ConfigError, JsonDict, RewardConfig, from_dict, load_json
-from sspo.datasets import Record, overlap, write_jsonl
-from sspo.files import write_json
-from sspo.math_data import make_math_splits
-from sspo.provenance import write_record
-from sspo.rewards import make_reward
-from sspo.study_config import MathDataConfig
-from sspo.tasks import SplitSpec, TraceStyle, make_splits
+from sspo.config.errors import ConfigError
+from sspo.config.reading import JsonDict, from_dict, load_json
+from sspo.config.settings import RewardConfig
+from sspo.config.study import MathDataConfig
+from sspo.data.overlap import overlap
+from sspo.data.problems import Record, write_jsonl
+from sspo.data.sources import source_files
+from sspo.data.splits import make_math_splits
+from sspo.data.tasks import SplitSpec, TraceStyle, make_splits
+from sspo.pipeline.files import write_json
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
+from sspo.rewards.factory import make_reward
 
 
 def main() -> None:
@@ -41,7 +44,7 @@ def main() -> None:
 
 
 def procedural(config: JsonDict) -> tuple[dict[str, list[Record]], JsonDict]:
-    """The splits of a task of ``sspo.tasks``."""
+    """The splits of a task of ``sspo.data.tasks``."""
     specs = {n: from_dict(SplitSpec, s, f"splits.{n}.") for n, s in config["splits"].items()}
     style = from_dict(TraceStyle, config["style"], "style.")
     splits = make_splits(config["name"], specs, style, config["seed"])

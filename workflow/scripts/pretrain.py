@@ -1,14 +1,16 @@
 """Train the base model from scratch on worked solutions and save it as a Hugging Face checkpoint."""
 
-from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import PretrainConfig, TrackingConfig, from_json
-from sspo.datasets import read_problems
-from sspo.locks import hold_folder
-from sspo.policy import build_model
-from sspo.provenance import write_record
-from sspo.session import run_supervised
-from sspo.tokenizer import character_tokenizer
-from sspo.tracking import Tracker
+from sspo.config.reading import from_json
+from sspo.config.settings import PretrainConfig, TrackingConfig
+from sspo.data.problems import read_problems
+from sspo.models.policy import build_model
+from sspo.models.tokenizer import character_tokenizer
+from sspo.models.torch_setup import set_up_torch
+from sspo.pipeline.locks import hold_folder
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
+from sspo.training.supervised import run_supervised
+from sspo.training.tracking import Tracker
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
 """Compute again the update at which a run met NaN or infinity, and say where it begins."""
 
-from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import ComputeConfig, from_dict, load_json
-from sspo.replay import FAILURE, replay
+from sspo.config.reading import from_dict, load_json
+from sspo.config.settings import ComputeConfig
+from sspo.models.torch_setup import set_up_torch
+from sspo.pipeline.script import parse_paths, run
+from sspo.training.replay import FAILURE, replay
 
 SHOWN = 10
 

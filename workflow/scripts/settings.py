@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from sspo.cli import run
-from sspo.config import ConfigError, JsonDict, load_json
-from sspo.provenance import write_record
+from sspo.config.errors import ConfigError
+from sspo.config.reading import JsonDict, load_json
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import run
 
 # Sections that say nothing where another one stands in their place.
 REPLACED = {"task": "math_data", "model": "checkpoint", "pretrain": "checkpoint"}

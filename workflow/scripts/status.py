@@ -6,8 +6,8 @@ import socket
 import time
 from pathlib import Path
 
-from sspo.config import load_json
-from sspo.locks import holder, is_held
+from sspo.config.reading import load_json
+from sspo.pipeline.locks import holder, is_held
 
 
 def main() -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sspo.cli import run
-from sspo.config import load_json
-from sspo.datasets import read_jsonl
-from sspo.evaluation import problem_scores
-from sspo.places import BASE, MAIN, base_place
-from sspo.provenance import write_record
-from sspo.statistics import mean_interval, proportion_interval
+from sspo.config.names import BASE, MAIN, base_place
+from sspo.config.reading import load_json
+from sspo.data.problems import read_jsonl
+from sspo.evidence.intervals import mean_interval, proportion_interval
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import run
+from sspo.training.evaluation import problem_scores
 
 SHARES = ("greedy", "pass@", "maj@", "truncated")
 SCORES = ("pass@1", "greedy")  # kept problem by problem, for intervals over problems

@@ -2,18 +2,22 @@
 
 from pathlib import Path
 
-from sspo.actors import open_run
-from sspo.checkpoint import CheckpointStore
-from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import RunConfig, TrackingConfig, from_json
-from sspo.failures import PoisonedUpdateError, TrainingError
-from sspo.locks import hold_folder
-from sspo.policy import save_policy
-from sspo.provenance import fingerprint, import_closure, write_record
-from sspo.replay import save_failure
-from sspo.session import Progress
-from sspo.tracking import TrackedLog, Tracker
-from sspo.trainer import train
+from sspo.config.reading import from_json
+from sspo.config.settings import RunConfig, TrackingConfig
+from sspo.models.policy import save_policy
+from sspo.models.torch_setup import set_up_torch
+from sspo.pipeline.closure import import_closure
+from sspo.pipeline.locks import hold_folder
+from sspo.pipeline.provenance import fingerprint, write_record
+from sspo.pipeline.script import parse_paths, run
+from sspo.training.checkpoint import CheckpointStore
+from sspo.training.errors import TrainingError
+from sspo.training.progress import Progress
+from sspo.training.replay import save_failure
+from sspo.training.setup import open_run
+from sspo.training.tracking import TrackedLog, Tracker
+from sspo.training.trainer import train
+from sspo.training.update import PoisonedUpdateError
 
 
 def main() -> None:

@@ -1,13 +1,15 @@
 """The supervised-only control: go on training the base model on worked solutions, without reward."""
 
-from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import ControlConfig, TrackingConfig, from_json
-from sspo.datasets import read_problems
-from sspo.locks import hold_folder
-from sspo.policy import load_model, load_tokenizer
-from sspo.provenance import write_record
-from sspo.session import run_supervised
-from sspo.tracking import Tracker
+from sspo.config.reading import from_json
+from sspo.config.settings import ControlConfig, TrackingConfig
+from sspo.data.problems import read_problems
+from sspo.models.policy import load_model, load_tokenizer
+from sspo.models.torch_setup import set_up_torch
+from sspo.pipeline.locks import hold_folder
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
+from sspo.training.supervised import run_supervised
+from sspo.training.tracking import Tracker
 
 
 def main() -> None:

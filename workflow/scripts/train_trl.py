@@ -2,18 +2,20 @@
 
 import shutil
 
-from sspo.actors import open_run
 from sspo.backends.launch import join_processes, on_local_device, process_place
 from sspo.backends.trl import SspoTrainer
-from sspo.checkpoint import refuse_non_finite
-from sspo.cli import parse_paths, run, set_up_torch
-from sspo.config import RunConfig, TrackingConfig, from_json
-from sspo.locks import hold_folder
-from sspo.lora import plain_weights
-from sspo.policy import load_model, save_model
-from sspo.provenance import write_record
-from sspo.session import Progress
-from sspo.tracking import TrackedLog, Tracker
+from sspo.config.reading import from_json
+from sspo.config.settings import RunConfig, TrackingConfig
+from sspo.models.lora import plain_weights
+from sspo.models.policy import load_model, save_model
+from sspo.models.torch_setup import set_up_torch
+from sspo.pipeline.locks import hold_folder
+from sspo.pipeline.provenance import write_record
+from sspo.pipeline.script import parse_paths, run
+from sspo.training.checkpoint import refuse_non_finite
+from sspo.training.progress import Progress
+from sspo.training.setup import open_run
+from sspo.training.tracking import TrackedLog, Tracker
 
 
 def main() -> None:

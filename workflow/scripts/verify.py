@@ -2,9 +2,9 @@
 
 import sys
 
-from sspo.cli import parse_paths, run
-from sspo.config import ConfigError
-from sspo.verification import verify
+from sspo.config.errors import ConfigError
+from sspo.pipeline.script import parse_paths, run
+from sspo.pipeline.verification import verify
 
 SHOWN = 8
 

@@ -3,9 +3,9 @@
 import argparse
 import json
 
-from sspo.config import load_json
-from sspo.files import write_json
-from sspo.tuning import apply_choice
+from sspo.config.reading import load_json
+from sspo.experiment.tuning import apply_choice
+from sspo.pipeline.files import write_json
 
 
 def main() -> None:

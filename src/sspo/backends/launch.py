@@ -8,7 +8,8 @@ from dataclasses import replace
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
-from sspo.config import ConfigError, RunConfig
+from sspo.config.errors import ConfigError
+from sspo.config.settings import RunConfig
 
 
 def process_place() -> tuple[int, int]:

@@ -32,16 +32,18 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from sspo.backends.launch import check_launch, process_place, shards_are_asked_for
-from sspo.config import ConfigError, RunConfig
-from sspo.datasets import Record, batches, distinct
-from sspo.failures import TrainingError
-from sspo.losses import LOSSES, check_objective
-from sspo.metrics import Metrics, RunLog, UpdateStats
-from sspo.optim import learning_rate_at
-from sspo.policy import ScoreBatch
+from sspo.config.errors import ConfigError
+from sspo.config.settings import RunConfig
+from sspo.data.batching import batches, distinct
+from sspo.data.problems import Record
+from sspo.models.policy import ScoreBatch
+from sspo.objectives.losses import LOSSES, check_objective
 from sspo.rollout.torch_engine import TorchEngine
-from sspo.trainer import collect_rollout, kept_rollouts, rollout_metrics
-from sspo.update import (
+from sspo.training.errors import TrainingError
+from sspo.training.metrics import Metrics, RunLog, UpdateStats
+from sspo.training.optim import learning_rate_at
+from sspo.training.trainer import collect_rollout, kept_rollouts, rollout_metrics
+from sspo.training.update import (
     Actors,
     MicroBatch,
     Rollout,
@@ -125,7 +127,7 @@ class FusedScorer(Scorer):
     """Scores through the distributed model, whose forward pass makes processes share gradients."""
 
     def _score_policy(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
-        """As ``sspo.policy.score``, with TRL's fused language-model head."""
+        """As ``sspo.models.policy.score``, with TRL's fused language-model head."""
         rows, columns = batch.mask.nonzero(as_tuple=True)
         places = batch.starts[rows] + columns
         labels = torch.full_like(batch.input_ids, -100)
@@ -180,7 +182,7 @@ class SspoTrainer(GRPOTrainer):
     ) -> None:
         """Args:
         config: the run.
-        actors: as for ``sspo.trainer.train``; this process's own.
+        actors: as for ``sspo.training.trainer.train``; this process's own.
         problems: training problems with ``id``, ``prompt`` and ``answer``.
         log: where the first process writes records of steps and sampled responses.
         progress: called by the first process after every step with (step, record, seconds).

@@ -5,7 +5,7 @@ Write a module that calls ``register`` with the ``methods`` of a configuration, 
 
     import yaml
     from sspo.backends.verl import register
-    register(yaml.safe_load(open("workflow/config/default.yaml"))["methods"])
+    register(yaml.safe_load(open("config/default.yaml"))["methods"])
 
 Parameters come from there alone: verl's ``clip_ratio``, ``tau_pos`` and ``loss_agg_mode`` have no effect
 on these losses, so none inherits a width or an average that belongs to another objective.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from sspo.losses import LOSSES, check_objective
+from sspo.objectives.losses import LOSSES, check_objective
 
 PREFIX = "sspo/"  # verl has losses of its own by the names gspo, sapo and cispo
 

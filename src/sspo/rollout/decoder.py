@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
-from sspo.architectures import partial_attention
+from sspo.models.architectures import partial_attention
 
 CACHE_BLOCK = 64  # tokens by which the cache grows
 

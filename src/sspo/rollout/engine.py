@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from sspo.config import ConfigError
+from sspo.config.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sspo.config import ConfigError, first_line, load_json
+from sspo.config.errors import ConfigError, first_line
+from sspo.config.reading import load_json
 from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
 
 LOWEST_TEMPERATURE = 0.01  # vLLM raises a lower one to this, with no more than a warning

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sspo.config import ConfigError, first_line, load_json
+from sspo.config.errors import ConfigError, first_line
+from sspo.config.reading import load_json
 from sspo.rollout.engine import Completion, Sampling, end_tokens
 from sspo.rollout.vllm_engine import check_fits, is_one_of_many, sampling_fields
 

@@ -1,0 +1,133 @@
+"""From real data sets to splits: nothing that a benchmark asks stays in the training problems."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from sspo.config.errors import ConfigError
+from sspo.config.study import PROBLEM, MathDataConfig
+from sspo.data.overlap import find_overlaps, normalized
+from sspo.data.problems import Record
+from sspo.data.sources import load_data_set
+from sspo.rewards.base import RewardFunction, check_golds, judge_gold
+
+
+@dataclass
+class Report:
+    """What was read and what was left out, for summary.json.
+
+    Attributes:
+        rows: data set -> rows read.
+        selected: data set -> rows of the levels that are used.
+        repeated: data set -> problems that occurred before in the same split.
+        unverifiable: training problems whose gold answer no response could earn.
+        dropped: benchmark or "validation" -> training problems that equal or nearly equal one of its.
+        shared: "a & b" -> problems of benchmark a that equal or nearly equal one of b.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    selected: dict[str, int] = field(default_factory=dict)
+    repeated: dict[str, int] = field(default_factory=dict)
+    unverifiable: int = 0
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    shared: dict[str, int] = field(default_factory=dict)
+
+
+def make_math_splits(
+    config: MathDataConfig, reward: RewardFunction
+) -> tuple[dict[str, list[Record]], Report]:
+    """``train``, ``validation`` and one split per benchmark, disjoint from the other two.
+
+    Training problems are dropped where they repeat, where their gold answer does not verify against
+    itself, and where ``sspo.data.overlap`` finds them in a benchmark, or after it is drawn, in validation.
+    A benchmark loses nothing but exact repetitions: it stays comparable, or is refused.
+
+    Raises:
+        ConfigError: data that cannot be had or used, or nothing left to train on.
+    """
+    report = Report()
+    benchmarks = {name: _read_benchmark(name, config, reward, report) for name in config.benchmarks}
+    for (a, first), (b, second) in combinations(benchmarks.items(), 2):
+        if shared := sum(map(bool, _overlaps(first, second))):
+            report.shared[f"{a} & {b}"] = shared
+    train = _read_train(config, reward, report)
+    train = _without(benchmarks, train, report)
+    if len(train) <= config.validation:
+        raise ConfigError(
+            f"math_data.train: {len(train)} problems are left, and math_data.validation = "
+            f"{config.validation} are held out; add a training set or lower validation"
+        )
+    order = random.Random(f"validation/{config.seed}").sample(range(len(train)), len(train))
+    # In the order drawn: a run may validate on the first ones only.
+    validation = [train[i] for i in order[: config.validation]]
+    train = [train[i] for i in sorted(order[config.validation :])]
+    train = _without({"validation": validation}, train, report)
+    splits = {"train": train, "validation": validation, **benchmarks}
+    return {n: [_prompted(p, config.prompt) for p in split] for n, split in splits.items()}, report
+
+
+def _read(name: str, config: MathDataConfig, report: Report) -> list[Record]:
+    problems, report.rows[name] = load_data_set(name, config.source, config.revisions)
+    report.selected[name] = len(problems)
+    return problems
+
+
+def _read_benchmark(
+    name: str, config: MathDataConfig, reward: RewardFunction, report: Report
+) -> list[Record]:
+    """A benchmark without repetitions.
+
+    Raises:
+        ConfigError: one problem with two answers, or a gold answer that no response could earn.
+    """
+    problems = _read(name, config, report)
+    kept: dict[str, Record] = {}
+    for problem in problems:
+        first = kept.setdefault(normalized(str(problem["problem"])), problem)
+        if first["answer"] != problem["answer"]:
+            raise ConfigError(
+                f"{name}: {first['id']} and {problem['id']} are one problem with two answers, "
+                f"{first['answer']!r} and {problem['answer']!r}; fix one in the data set"
+            )
+    report.repeated[name] = len(problems) - len(kept)
+    check_golds(list(kept.values()), reward, name)
+    return list(kept.values())
+
+
+def _read_train(config: MathDataConfig, reward: RewardFunction, report: Report) -> list[Record]:
+    kept: dict[str, Record] = {}
+    for name in config.train:
+        problems, before = _read(name, config, report), len(kept)
+        for problem in problems:
+            kept.setdefault(normalized(str(problem["problem"])), problem)
+        report.repeated[name] = len(problems) - (len(kept) - before)
+    usable = [p for p in kept.values() if judge_gold(str(p["answer"]), reward) == "correct"]
+    report.unverifiable = len(kept) - len(usable)
+    return usable
+
+
+def _without(
+    references: dict[str, list[Record]], problems: list[Record], report: Report
+) -> list[Record]:
+    """The problems that occur in none of the references; what is dropped is counted."""
+    kinds = {name: _overlaps(problems, reference) for name, reference in references.items()}
+    report.dropped |= {
+        name: {"exact": found.count("exact"), "near": found.count("near")}
+        for name, found in kinds.items()
+    }
+    return [p for p, *found in zip(problems, *kinds.values(), strict=True) if not any(found)]
+
+
+def _overlaps(first: Sequence[Record], second: Sequence[Record]) -> list[str | None]:
+    return find_overlaps(*([str(p["problem"]) for p in problems] for problems in (first, second)))
+
+
+def _prompted(problem: Record, prompt: str) -> Record:
+    return {
+        "id": problem["id"],
+        "prompt": prompt.replace(PROBLEM, str(problem["problem"])),
+        "answer": problem["answer"],
+    }

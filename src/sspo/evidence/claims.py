@@ -1,0 +1,308 @@
+"""Are the three claims true here? SSPO learns faster, trains more stably, ends better at reasoning.
+
+A plan, written before the runs, says which methods stand for SSPO and which are its baselines, which
+measure speaks for which claim, and how large a gain would matter. Everything else is computed.
+
+One comparison (claim x measure x regime x SSPO variant x baseline) looks at differences over paired
+runs, one per base model and seed, turned so that positive speaks for SSPO:
+
+- supported: the difference is above 0 beyond chance, and at least the smallest effect of interest;
+- contradicted: it is below the smallest effect of interest beyond chance, so that the data rule out
+  a gain that would matter (a loss is a special case);
+- undecided: neither, as always with fewer than ``minimum_pairs`` pairs.
+
+"Beyond chance" is a one-sided test at (1 - level) / 2, its p-value adjusted (Holm) over all
+comparisons of a claim's primary measures in one regime, and apart from those over its secondary ones.
+
+A claim says "than every baseline": for an SSPO variant it is supported if every primary comparison of
+the deciding regimes is, contradicted if any is, else undecided. The other regimes get verdicts of
+their own, which say how far the answer carries. For SSPO as a whole it is supported if it is for some
+variant, contradicted if it is for all, else undecided. Secondary measures never decide.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pandas import DataFrame, Index, Series
+
+from sspo.config.reading import JsonDict
+from sspo.evidence.comparisons import holm, improvement_interval, signed_rank_p_value, t_p_value
+from sspo.evidence.intervals import hierarchical_interval, mean_interval
+from sspo.evidence.protocol import CLAIMS, ClaimsPlan, Measure
+
+Verdict = Literal["supported", "contradicted", "undecided"]
+
+PAIR = ["base", "seed"]
+CHANCE = ("chance", "chance_low", "chance_high")
+TESTS = {"t": t_p_value, "signed_rank": signed_rank_p_value}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One SSPO variant against one baseline; differences are positive where they speak for SSPO.
+
+    Attributes:
+        effect: mean paired difference, ``low`` and ``high`` its t interval at the plan's level.
+        n: paired runs; ``missing``: runs of either method without a partner or a value.
+        p_gain: of the test that the difference is above 0, ``p_no_gain`` that it is below the
+            smallest effect; both adjusted.
+        chance: that a run of SSPO beats one of the baseline, with ``chance_low`` and ``chance_high``.
+        sspo_mean, baseline_mean: of the paired runs, in the measure's own direction.
+        sspo_censored, baseline_censored: paired runs whose value is only a bound.
+        by_base: effect by base model.
+        problems: test problems of a final score; ``problems_low`` and ``problems_high`` the interval
+            of the effect for new seeds and new problems (two-level bootstrap).
+    """
+
+    claim: str
+    measure: str
+    primary: bool
+    regime: str
+    sspo: str
+    baseline: str
+    n: int
+    missing: int
+    effect: float | None
+    low: float | None
+    high: float | None
+    smallest_effect: float
+    p_gain: float
+    p_no_gain: float
+    verdict: Verdict
+    sspo_mean: float | None
+    baseline_mean: float | None
+    chance: float | None
+    chance_low: float | None
+    chance_high: float | None
+    sspo_censored: int
+    baseline_censored: int
+    by_base: dict[str, float]
+    problems: int
+    problems_low: float | None
+    problems_high: float | None
+
+
+def compare(plan: ClaimsPlan, runs: DataFrame, scores: DataFrame | None = None) -> list[Comparison]:
+    """Every comparison of the plan, with its verdict.
+
+    Args:
+        plan: what to compare.
+        runs: a row per run: method, seed, regime, base and a column per measure; NaN where a run has
+            no value.
+        scores: a row per run and problem of the final evaluation: method, seed, regime, base, split,
+            metric, problem, score.
+
+    Raises:
+        ValueError: a missing column, or a run told twice.
+    """
+    check_runs(plan, runs)
+    found = [
+        _compare_one(plan, measure, runs[runs["regime"] == regime], (variant, baseline), scores)
+        for measure in plan.measures
+        for regime in runs["regime"].unique()
+        for variant in plan.sspo
+        for baseline in plan.baselines
+    ]
+    if plan.multiplicity == "holm":
+        found = _adjusted(found)
+    return [dataclasses.replace(c, verdict=decide(plan, c)) for c in found]
+
+
+def decide(plan: ClaimsPlan, comparison: Comparison) -> Verdict:
+    """The verdict on one comparison, by the rule in the module's docstring."""
+    error = (1.0 - plan.level) / 2.0
+    if comparison.n < plan.minimum_pairs or comparison.effect is None:
+        return "undecided"
+    if comparison.p_no_gain <= error:
+        return "contradicted"
+    if comparison.p_gain <= error and comparison.effect >= comparison.smallest_effect:
+        return "supported"
+    return "undecided"
+
+
+def overall(plan: ClaimsPlan, comparisons: Sequence[Comparison]) -> JsonDict:
+    """Per claim the verdict, and how it came about: by variant, by variant and regime, and counts."""
+    result = {}
+    for claim in CLAIMS:
+        chosen = [c for c in comparisons if c.claim == claim and c.primary]
+        variants = {v: [c for c in chosen if c.sspo == v] for v in plan.sspo}
+        deciding = {
+            v: [c for c in rows if c.regime in plan.deciding_regimes]
+            for v, rows in variants.items()
+        }
+        by_variant = {v: every_baseline(c.verdict for c in rows) for v, rows in deciding.items()}
+        by_regime = {
+            v: {
+                regime: every_baseline(c.verdict for c in rows if c.regime == regime)
+                for regime in dict.fromkeys(c.regime for c in rows)
+            }
+            for v, rows in variants.items()
+        }
+        result[claim] = {
+            "verdict": some_variant(by_variant.values()),
+            "by_variant": by_variant,
+            "by_regime": by_regime,
+            "counts": {v: dict(Counter(c.verdict for c in rows)) for v, rows in deciding.items()},
+        }
+    return result
+
+
+def every_baseline(verdicts: Iterable[Verdict]) -> Verdict:
+    """Of "than every baseline": true if all are, false if any is."""
+    found = set(verdicts)
+    if "contradicted" in found:
+        return "contradicted"
+    return "supported" if found == {"supported"} else "undecided"
+
+
+def some_variant(verdicts: Iterable[Verdict]) -> Verdict:
+    """Of "some variant does": true if any does, false if none does."""
+    found = set(verdicts)
+    if "supported" in found:
+        return "supported"
+    return "contradicted" if found == {"contradicted"} else "undecided"
+
+
+def paired_values(runs: DataFrame, column: str, methods: Sequence[str]) -> DataFrame:
+    """Indexed by base and seed, a column per method; NaN where a run or its value is missing."""
+    chosen = runs[runs["method"].isin(methods)]
+    return chosen.pivot(index=PAIR, columns="method", values=column).reindex(columns=list(methods))
+
+
+def add_spread(runs: DataFrame, column: str) -> DataFrame:
+    """The runs with ``{column}_deviation``, each run's distance from its method's median over seeds.
+
+    Its mean over seeds is a method's spread (Brown and Forsythe), so that spread compares like any
+    other measure; NaN where a method has fewer than three seeds of a base and regime.
+    """
+    groups = runs.groupby(["method", "regime", "base"])[column]
+    deviation = (runs[column] - groups.transform("median")).abs()
+    return runs.assign(**{f"{column}_deviation": deviation.where(groups.transform("count") >= 3)})
+
+
+def check_runs(plan: ClaimsPlan, runs: DataFrame) -> None:
+    """Refuse a frame that lacks a column or tells a run twice.
+
+    Raises:
+        ValueError: the message names the column or the run.
+    """
+    censored = [m.censored for m in plan.measures if m.censored]
+    for column in ("method", "regime", *PAIR, *(m.name for m in plan.measures), *censored):
+        if column not in runs:
+            raise ValueError(
+                f"runs have no column {column!r}; measure it or take it out of the plan"
+            )
+    key = ["method", "regime", *PAIR]
+    if runs.duplicated(key).any():
+        twice = runs.loc[runs.duplicated(key), key].iloc[0].to_dict()
+        raise ValueError(f"run {twice} stands twice; remove one")
+
+
+def _compare_one(
+    plan: ClaimsPlan,
+    measure: Measure,
+    runs: DataFrame,
+    methods: tuple[str, str],
+    scores: DataFrame | None,
+) -> Comparison:
+    """The evidence in the runs of one regime, not adjusted and without its verdict."""
+    chosen = runs[runs["method"].isin(methods)]
+    pairs = paired_values(runs, measure.name, methods).dropna()
+    sign = 1.0 if measure.higher_is_better else -1.0
+    regime = runs["regime"].iloc[0]
+    return Comparison(
+        claim=measure.claim,
+        measure=measure.name,
+        primary=measure.primary,
+        regime=str(regime),
+        sspo=methods[0],
+        baseline=methods[1],
+        n=len(pairs),
+        missing=len(chosen) - 2 * len(pairs),
+        smallest_effect=measure.smallest_effect,
+        verdict="undecided",
+        **_difference(plan, measure, sign * pairs.to_numpy(dtype=float), pairs.index),
+        **_censored(measure, chosen, methods, pairs),
+        **_over_problems(plan, measure, scores, regime, methods, sign),
+    )
+
+
+def _difference(plan: ClaimsPlan, measure: Measure, pairs: np.ndarray, index: Index) -> JsonDict:
+    """Effect, interval, tests and chance from (n, 2) values that are higher where better."""
+    ours, theirs = pairs.T
+    differences, test = ours - theirs, TESTS[measure.test]
+    names = ("effect", "low", "high", "sspo_mean", "baseline_mean", *CHANCE)
+    if not len(pairs):
+        return dict.fromkeys(names) | {"p_gain": 1.0, "p_no_gain": 1.0, "by_base": {}}
+    sign = 1.0 if measure.higher_is_better else -1.0
+    chance = improvement_interval(ours, theirs, np.random.default_rng(0), plan.level)
+    interval = mean_interval(differences, plan.level)
+    values = (*interval, sign * ours.mean(), sign * theirs.mean(), *chance)
+    by_base = Series(differences, index=index).groupby(level="base").mean()
+    return {
+        **{name: _number(value) for name, value in zip(names, values, strict=True)},
+        "p_gain": test(differences),
+        "p_no_gain": test(-differences, above=-measure.smallest_effect),
+        "by_base": {str(base): float(effect) for base, effect in by_base.items()},
+    }
+
+
+def _censored(
+    measure: Measure, runs: DataFrame, methods: tuple[str, str], pairs: DataFrame
+) -> JsonDict:
+    """How many of the paired values are only bounds."""
+    names = ("sspo_censored", "baseline_censored")
+    if measure.censored is None:
+        return dict.fromkeys(names, 0)
+    known = paired_values(runs, measure.censored, methods).loc[pairs.index]
+    return {name: int((known[m] == 0).sum()) for name, m in zip(names, methods, strict=True)}
+
+
+def _over_problems(
+    plan: ClaimsPlan,
+    measure: Measure,
+    scores: DataFrame | None,
+    regime: object,
+    methods: tuple[str, str],
+    sign: float,
+) -> JsonDict:
+    """The effect's interval for new seeds and new problems, where problems were scored one by one."""
+    nothing = {"problems": 0, "problems_low": None, "problems_high": None}
+    if scores is None:
+        return nothing
+    name = scores["split"] + "_" + scores["metric"]
+    chosen = scores[(name == measure.name) & (scores["regime"] == regime)]
+    table = chosen.pivot(index=PAIR, columns=["method", "problem"], values="score")
+    if not set(methods) <= set(table.columns.get_level_values("method")):
+        return nothing
+    differences = sign * (table[methods[0]] - table[methods[1]]).dropna()
+    if len(differences) < 2:
+        return nothing
+    found = hierarchical_interval(differences, np.random.default_rng(0), plan.level)
+    problems = differences.shape[1]
+    return {"problems": problems, "problems_low": found.low, "problems_high": found.high}
+
+
+def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Holm's adjustment within each claim and regime, primary and secondary measures apart."""
+    result, families = list(comparisons), defaultdict(list)
+    for i, c in enumerate(result):
+        families[c.claim, c.primary, c.regime].append(i)
+    for family in families.values():
+        for name in ("p_gain", "p_no_gain"):
+            adjusted = holm([getattr(result[i], name) for i in family])
+            for i, p in zip(family, adjusted, strict=True):
+                result[i] = dataclasses.replace(result[i], **{name: float(p)})
+    return result
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN: None for what a single run cannot tell. Zero has no sign."""
+    return float(value) + 0.0 if math.isfinite(value) else None

@@ -1,0 +1,304 @@
+"""An exact study: a policy so small that every response can be enumerated, and no sampling noise.
+
+A world holds every response over a few tokens. The policy is a table of logits, one row per prompt
+and prefix. For a behaviour policy pi_old that drifts away from the current pi, each objective of
+``sspo.objectives.losses.LOSSES`` (the real function) gives an expected gradient, compared with the true
+gradient of the expected reward at pi.
+
+Why single responses, not groups: every objective is positively homogeneous in A, and in a group of
+G a response's advantage depends on its own reward and on how many of the other G - 1 are right,
+which are independent of it. Per prompt the expected gradient over groups is therefore that over
+single responses with A = R - E[R], times a positive number (by enumeration of groups in
+``tests/test_exact.py``). Token-mean objectives are taken in the limit of a large batch, where their
+denominator is the expected length.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from pandas import DataFrame
+from torch import Tensor
+
+from sspo.config.reading import JsonDict
+from sspo.config.study import ExactStudyConfig
+from sspo.objectives.losses import LOSSES
+
+QUADRANTS = ("pos_up", "pos_down", "neg_up", "neg_down")
+
+
+@dataclass(frozen=True)
+class World:
+    """Every response that can be given, N of at most T tokens.
+
+    Attributes:
+        tokens: (N, T) token numbers, 0 on padding.
+        mask: (N, T), 1 on response tokens.
+        nodes: (N, T) the prefix that each token follows, a row of the logit table.
+        rewards: (prompts, N), 0 or 1.
+        vocabulary: number of tokens.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    nodes: Tensor
+    rewards: Tensor
+    vocabulary: int
+
+    @property
+    def table(self) -> tuple[int, int, int]:
+        """Shape of the policy's logits, (prompts, prefixes, vocabulary)."""
+        return len(self.rewards), int(self.nodes.max()) + 1, self.vocabulary
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an objective makes of all responses, weighted by their probability under pi_old.
+
+    Attributes:
+        mean: (prompts, prefixes, vocabulary) expected ascent direction.
+        variance: of a single response's gradient around it, summed over the table.
+        coefficient: (prompts, N, T) factor of grad log pi of every token.
+        log_ratio: (prompts, N, T) in nats.
+        advantages: (prompts, N).
+        weight: (prompts, N) pi_old(y | x) / prompts.
+    """
+
+    mean: Tensor
+    variance: float
+    coefficient: Tensor
+    log_ratio: Tensor
+    advantages: Tensor
+    weight: Tensor
+
+
+def enumerate_world(vocabulary: int, max_tokens: int, prompts: int, variable: bool) -> World:
+    """All responses over ``vocabulary`` tokens, and which of them are right.
+
+    Prompt x asks for a response whose tokens sum to x modulo the vocabulary. With ``variable``
+    lengths token 0 ends a response, and one cut off at ``max_tokens`` is wrong, as in training;
+    otherwise every response has ``max_tokens`` tokens.
+    """
+    found = {
+        _ended(word, variable) for word in itertools.product(range(vocabulary), repeat=max_tokens)
+    }
+    words = sorted(found, key=lambda word: (len(word), word))
+    prefixes = sorted({word[:t] for word in words for t in range(len(word))})
+    place = {prefix: i for i, prefix in enumerate(prefixes)}
+    pad = [max_tokens - len(word) for word in words]
+    nodes = [
+        [place[w[:t]] for t in range(len(w))] + [0] * p for w, p in zip(words, pad, strict=True)
+    ]
+    rewards = [
+        [float(sum(w) % vocabulary == x % vocabulary and not (variable and w[-1])) for w in words]
+        for x in range(prompts)
+    ]
+    return World(
+        tokens=torch.tensor([[*w, *[0] * p] for w, p in zip(words, pad, strict=True)]),
+        mask=torch.tensor(
+            [[1.0] * len(w) + [0.0] * p for w, p in zip(words, pad, strict=True)]
+        ).double(),
+        nodes=torch.tensor(nodes),
+        rewards=torch.tensor(rewards, dtype=torch.float64),
+        vocabulary=vocabulary,
+    )
+
+
+def response_logprobs(world: World, logits: Tensor) -> Tensor:
+    """(prompts, N, T) log pi of every token of every response; 0 on padding."""
+    return logits.log_softmax(dim=-1)[:, world.nodes, world.tokens] * world.mask
+
+
+def expected_reward(world: World, logits: Tensor) -> Tensor:
+    """J, the mean over prompts of sum_y pi(y | x) R(x, y): a scalar with gradient."""
+    probabilities = response_logprobs(world, logits).sum(dim=-1).exp()
+    return (probabilities * world.rewards).sum(dim=-1).mean()
+
+
+def policy_gradient(world: World, logits: Tensor) -> Tensor:
+    """The true gradient of the expected reward, by differentiating it."""
+    leaf = logits.detach().requires_grad_()
+    return torch.autograd.grad(expected_reward(world, leaf), leaf)[0]
+
+
+def exact_advantages(world: World, logits: Tensor, normalize_std: bool) -> Tensor:
+    """(prompts, N): R - E[R], over the standard deviation of R where asked for."""
+    probabilities = response_logprobs(world, logits).sum(dim=-1).exp()
+    share = (probabilities * world.rewards).sum(dim=-1, keepdim=True)
+    advantages = world.rewards - share
+    return advantages / (share * (1.0 - share)).sqrt() if normalize_std else advantages
+
+
+def estimate(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> Estimate:
+    """The expected gradient of a method at ``logits`` from responses of ``old``, and its variance.
+
+    Tokens of one response follow different prefixes and so move different rows of the table: the
+    squared norm of a response's gradient is the sum over its tokens of
+    coefficient^2 |grad log pi|^2, where |grad log pi|^2 = 1 - 2 pi(token) + sum pi^2.
+
+    Args:
+        world: the responses.
+        logits: (prompts, prefixes, vocabulary) current policy.
+        old: the same for the behaviour policy.
+        method: ``objective``, ``params`` and ``normalize_std``.
+    """
+    policy = logits.log_softmax(dim=-1)
+    now, then = response_logprobs(world, logits), response_logprobs(world, old)
+    advantages = exact_advantages(world, old, method["normalize_std"])
+    weight = then.sum(dim=-1).exp() / len(then)
+    coefficient = _coefficients(world, now, then, advantages, weight, method)
+    factors = coefficient * weight.unsqueeze(-1)
+    mean = _scatter(world, factors) - policy.exp() * _scatter(world, factors).sum(-1, keepdim=True)
+    score = 1.0 - 2.0 * now.exp() + policy.exp().square().sum(-1)[:, world.nodes]
+    square = (weight.unsqueeze(-1) * coefficient.square() * score).sum().item()
+    variance = square - mean.square().sum().item()
+    return Estimate(mean, variance, coefficient, now - then, advantages, weight)
+
+
+def moved(world: World, old: Tensor, direction: Tensor, drift: float) -> Tensor:
+    """The policy that lies ahead of ``old`` along ``direction`` by ``drift``.
+
+    Drift is the root mean square of the token log-ratios log pi - log pi_old, in nats, over the
+    tokens that pi_old samples.
+
+    Raises:
+        ValueError: no such policy along the direction.
+    """
+    if drift == 0.0:
+        return old
+    low, high = 0.0, 1.0
+    while _distance(world, old + high * direction, old) < drift:
+        low, high = high, 2.0 * high
+        if high > 1e6:
+            raise ValueError(f"no policy at drift {drift} along this direction; lower the drift")
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        if _distance(world, old + middle * direction, old) < drift:
+            low = middle
+        else:
+            high = middle
+    return old + high * direction
+
+
+def describe(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> dict[str, float]:
+    """An objective's expected gradient against the true one, and where its mass comes from.
+
+    - ``cosine``: of the expected and the true gradient.
+    - ``gain``: length of its part along the true gradient; ``relative_bias``: |scaled expected - true|
+      / |true|; ``variance``: of one response / |true|^2. All three after a scaling by which the
+      objective has gain 1 on-policy, because objectives differ by constants that a learning rate
+      absorbs.
+    - ``mass_*``: the sum of |coefficient| over a quadrant (sign of A, side of r; tokens at r = 1 are
+      in none), as a share of the on-policy sum over all tokens.
+    - ``weight_*``: the same over the on-policy sum of those same tokens: 1 open, 0 closed, None where
+      there are no such tokens.
+    """
+    truth = policy_gradient(world, logits)
+    found = estimate(world, logits, old, method)
+    scale = truth.square().sum() / (estimate(world, logits, logits, method).mean * truth).sum()
+    scaled = scale * found.mean
+    length = truth.square().sum()
+    result = {
+        "cosine": torch.cosine_similarity(scaled.flatten(), truth.flatten(), dim=0).item(),
+        "gain": ((scaled * truth).sum() / length).item(),
+        "relative_bias": ((scaled - truth).square().sum() / length).sqrt().item(),
+        "variance": (scale.square() * found.variance / length).item(),
+    }
+    return result | _quadrants(world, found, method)
+
+
+def exact_study(config: ExactStudyConfig) -> DataFrame:
+    """``describe`` for every length rule, drift direction, draw, drift and method.
+
+    ``random`` drift goes along Gaussian noise in the logits; ``ascent`` along the true gradient, as
+    when a policy learns from its rollout: tokens of responses with A > 0 then mostly have r > 1.
+
+    Returns:
+        A row per combination: method, lengths, direction, draw, drift (nats), and ``describe``'s.
+    """
+    rows = []
+    for variable in (False, True):
+        world = enumerate_world(config.vocabulary, config.max_tokens, config.prompts, variable)
+        for draw in range(config.draws):
+            generator = torch.Generator().manual_seed(config.seed + draw)
+            start, noise = torch.randn(2, *world.table, generator=generator, dtype=torch.float64)
+            old = config.logit_scale * start
+            for name, direction in (("random", noise), ("ascent", policy_gradient(world, old))):
+                where = {
+                    "lengths": "variable" if variable else "fixed",
+                    "direction": name,
+                    "draw": draw,
+                }
+                rows += _drift_rows(world, old, direction, config, where)
+    return DataFrame(rows)
+
+
+def _drift_rows(
+    world: World, old: Tensor, direction: Tensor, config: ExactStudyConfig, where: JsonDict
+) -> Iterator[JsonDict]:
+    for drift in config.drifts:
+        logits = moved(world, old, direction, drift)
+        for name, method in config.methods.items():
+            yield {"method": name, **where, "drift": drift, **describe(world, logits, old, method)}
+
+
+def _coefficients(
+    world: World, now: Tensor, then: Tensor, advantages: Tensor, weight: Tensor, method: JsonDict
+) -> Tensor:
+    """(prompts, N, T) minus the gradient of a response's share of the loss, by log-probability.
+
+    A batch weighs its responses alike, so a gradient of its mean loss is undone by their number
+    (or, for token means, by the number of tokens) and done again with the expected one.
+    """
+    objective = LOSSES[method["objective"]]
+    rows, length = now[..., 0].numel(), now.shape[-1]
+    leaf = now.detach().reshape(rows, length).requires_grad_()
+    mask = world.mask.expand_as(now).reshape(rows, length)
+    inputs = (then.reshape(rows, length), advantages.reshape(rows), mask)
+    loss, _ = objective(leaf, *inputs, **method["params"])
+    (grad,) = torch.autograd.grad(loss, leaf)
+    units = float(rows)
+    if objective.unit == "token":
+        units = (mask.sum() / (weight * world.mask.sum(dim=-1)).sum()).item()
+    return -units * grad.reshape(now.shape)
+
+
+def _quadrants(world: World, found: Estimate, method: JsonDict) -> dict[str, float | None]:
+    still = found.log_ratio * 0.0
+    on_policy = _coefficients(world, still, still, found.advantages, found.weight, method)
+    mass, unit = (
+        (c.abs() * found.weight.unsqueeze(-1) * world.mask) for c in (found.coefficient, on_policy)
+    )
+    positive = (found.advantages > 0).unsqueeze(-1)
+    result = {}
+    for quadrant in QUADRANTS:
+        sign, side = quadrant.split("_")
+        chosen = positive if sign == "pos" else ~positive
+        chosen = chosen & (found.log_ratio > 0 if side == "up" else found.log_ratio < 0)
+        there = unit[chosen].sum().item()
+        result[f"mass_{quadrant}"] = mass[chosen].sum().item() / unit.sum().item()
+        result[f"weight_{quadrant}"] = mass[chosen].sum().item() / there if there else None
+    return result
+
+
+def _scatter(world: World, values: Tensor) -> Tensor:
+    """Sum (prompts, N, T) values into the table, each at its prefix and token."""
+    prompts, prefixes, vocabulary = world.table
+    place = (world.nodes * vocabulary + world.tokens).flatten()
+    table = torch.zeros(prompts, prefixes * vocabulary, dtype=values.dtype)
+    table.index_add_(1, place, (values * world.mask).reshape(prompts, -1))
+    return table.reshape(world.table)
+
+
+def _distance(world: World, logits: Tensor, old: Tensor) -> float:
+    now, then = response_logprobs(world, logits), response_logprobs(world, old)
+    weight = then.sum(dim=-1, keepdim=True).exp() * world.mask
+    return ((weight * (now - then).square()).sum() / weight.sum()).sqrt().item()
+
+
+def _ended(word: tuple[int, ...], variable: bool) -> tuple[int, ...]:
+    """The word up to and with its first end token."""
+    return word[: word.index(0) + 1] if variable and 0 in word else word

@@ -1,0 +1,97 @@
+"""The 2 x 2 behind SSPO's argument: token or sequence level, hard clip or soft gate.
+
+Per paired run (base model and seed), with cell values turned so that higher is better:
+
+    level       = ((sequence hard + sequence soft) - (token hard + token soft)) / 2
+    gate        = ((token soft + sequence soft) - (token hard + sequence hard)) / 2
+    interaction = (sequence soft - sequence hard) - (token soft - token hard)
+
+and a t interval over pairs. GSPO and GMPO both fill the sequence-hard cell: their mean does, and
+then each alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pandas import DataFrame
+
+from sspo.config.reading import JsonDict
+from sspo.evidence.claims import check_runs, paired_values
+from sspo.evidence.intervals import mean_interval
+from sspo.evidence.protocol import ClaimsPlan
+
+CELLS = ("token_hard", "token_soft", "sequence_hard", "sequence_soft")
+
+
+def factorial_effects(plan: ClaimsPlan, runs: DataFrame) -> list[JsonDict]:
+    """Main effects and interaction of every measure, regime and SSPO variant.
+
+    Args:
+        plan: its ``factorial`` names the cells.
+        runs: as in ``sspo.evidence.claims.compare``.
+
+    Returns:
+        Rows with measure, regime, sspo, sequence_hard (the methods in that cell, joined by "+"),
+        contrast, n, effect, low, high; the last three None where there are too few pairs.
+
+    Raises:
+        ValueError: a missing column, or a run told twice.
+    """
+    check_runs(plan, runs)
+    hard = plan.factorial.sequence_hard
+    return [
+        row
+        for measure in plan.measures
+        for regime in runs["regime"].unique()
+        for variant in plan.sspo
+        for filling in dict.fromkeys([hard, *((method,) for method in hard)])
+        for row in _effects(
+            plan,
+            runs[runs["regime"] == regime],
+            (measure.name, 1.0 if measure.higher_is_better else -1.0),
+            (plan.factorial.token_hard, plan.factorial.token_soft, filling, (variant,)),
+        )
+    ]
+
+
+def contrasts(cells: DataFrame) -> DataFrame:
+    """Level, gate and interaction per pair, from columns ``CELLS``."""
+    token_hard, token_soft, sequence_hard, sequence_soft = (cells[name] for name in CELLS)
+    return DataFrame(
+        {
+            "level": (sequence_hard + sequence_soft - token_hard - token_soft) / 2.0,
+            "gate": (token_soft + sequence_soft - token_hard - sequence_hard) / 2.0,
+            "interaction": (sequence_soft - sequence_hard) - (token_soft - token_hard),
+        }
+    )
+
+
+def _effects(
+    plan: ClaimsPlan,
+    runs: DataFrame,
+    measure: tuple[str, float],
+    filling: Sequence[tuple[str, ...]],
+) -> list[JsonDict]:
+    column, sign = measure
+    methods = list(dict.fromkeys(method for cell in filling for method in cell))
+    values = sign * paired_values(runs, column, methods).dropna().astype(float)
+    cells = {
+        name: values[list(cell)].mean(axis=1) for name, cell in zip(CELLS, filling, strict=True)
+    }
+    where = {
+        "measure": column,
+        "regime": str(runs["regime"].iloc[0]),
+        "sspo": filling[3][0],
+        "sequence_hard": "+".join(filling[2]),
+    }
+    rows = []
+    for name, pairs in contrasts(DataFrame(cells)).items():
+        found = dict.fromkeys(("effect", "low", "high"))
+        if len(pairs):
+            interval = mean_interval(pairs, plan.level)
+            known = len(pairs) > 1
+            found["effect"] = interval.mean
+            found |= {"low": interval.low, "high": interval.high} if known else {}
+        rows.append({**where, "contrast": name, "n": len(pairs), **found})
+    return rows

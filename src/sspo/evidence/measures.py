@@ -1,0 +1,244 @@
+"""What one run says about speed, stability and quality, from its ``metrics.jsonl`` records.
+
+Speed. Validation accuracy is read against sampled tokens, the cost that methods share, up to a
+``budget`` that every compared run has spent: the area under the curve (mean accuracy over the
+budget), and the tokens to a fixed accuracy, linear between validations. A run that never gets there
+is censored: its time is None and ``reached`` 0, and ``tokens_to_target_capped`` has the budget in
+its place, which understates how slow it was. Capped times are to be compared by rank.
+
+Stability. ``drawdown``: the largest fall of accuracy below its running best. ``collapsed``: the run
+ends below half of its own best, a fall that validation noise cannot make, or below the base model by
+more than a margin, so that training did harm. ``spike_share``: steps whose largest gradient norm
+exceeds k times the median of the steps before it. Spread over seeds: ``deviations_from_median``.
+
+Quality. ``final_accuracy`` is the last validation; ``final_scores`` are the final evaluation's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sspo.evidence.intervals import finite_values
+
+Record = Mapping[str, object]
+Measures = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """How runs are measured.
+
+    Attributes:
+        accuracy: key of the validation accuracy, such as "pass@1".
+        target: accuracy whose first reaching is timed.
+        collapse_share: a final accuracy below this share of the run's best is a collapse.
+        collapse_margin: and so is one below the base model's by more than this.
+        spike_factor: k of a gradient-norm spike.
+        spike_window: steps before a step whose median it is compared with.
+    """
+
+    accuracy: str
+    target: float
+    collapse_share: float
+    collapse_margin: float
+    spike_factor: float
+    spike_window: int
+
+
+@dataclass(frozen=True)
+class AccuracyCurve:
+    """Validation accuracies of a run in order: (validations,) sampled tokens and accuracies."""
+
+    tokens: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+def accuracy_curve(records: Sequence[Record], key: str) -> AccuracyCurve:
+    """The validations of a run; records without ``key`` are steps that were not validated.
+
+    Raises:
+        ValueError: fewer than two validations, a number that is not finite, or tokens that do not grow.
+    """
+    validated = [record for record in records if record.get(key) is not None]
+    if len(validated) < 2:
+        raise ValueError(f"{len(validated)} records with {key!r}; a curve needs two validations")
+    tokens = finite_values([record["sampled_tokens"] for record in validated], dimensions=1)
+    accuracy = finite_values([record[key] for record in validated], dimensions=1)
+    if (np.diff(tokens) <= 0.0).any():
+        raise ValueError("sampled_tokens must grow from one validation to the next")
+    return AccuracyCurve(tokens, accuracy)
+
+
+def cut_at(curve: AccuracyCurve, budget: float) -> AccuracyCurve:
+    """The curve up to ``budget`` sampled tokens, its end interpolated between two validations.
+
+    Raises:
+        ValueError: the budget lies outside what the run has spent.
+    """
+    first, last = curve.tokens[0], curve.tokens[-1]
+    if not first < budget <= last:
+        raise ValueError(
+            f"budget = {budget:g} must lie above {first:g} and within the {last:g} tokens that the run "
+            "sampled; take the smallest total of the compared runs"
+        )
+    before = curve.tokens < budget
+    end = np.interp(budget, curve.tokens, curve.accuracy)
+    tokens, accuracy = curve.tokens[before], curve.accuracy[before]
+    return AccuracyCurve(np.append(tokens, budget), np.append(accuracy, end))
+
+
+def tokens_to_target(curve: AccuracyCurve, target: float) -> float | None:
+    """Sampled tokens when the accuracy first reaches ``target``; None if it never does."""
+    reached = np.flatnonzero(curve.accuracy >= target)
+    if not reached.size:
+        return None
+    i = int(reached[0])
+    if i == 0:
+        return float(curve.tokens[0])
+    low, high = curve.accuracy[i - 1], curve.accuracy[i]
+    share = (target - low) / (high - low)
+    return float(curve.tokens[i - 1] + share * (curve.tokens[i] - curve.tokens[i - 1]))
+
+
+def area_under_curve(curve: AccuracyCurve) -> float:
+    """Mean accuracy over the sampled tokens of the curve, by trapezoids."""
+    spent = curve.tokens[-1] - curve.tokens[0]
+    return float(np.trapezoid(curve.accuracy, curve.tokens) / spent)
+
+
+def worst_drawdown(accuracy: ArrayLike) -> float:
+    """The largest fall below the best so far, in points of accuracy; 0 for a curve that only rises."""
+    accuracy = finite_values(accuracy, dimensions=1)
+    return float((np.maximum.accumulate(accuracy) - accuracy).max())
+
+
+def collapsed(accuracy: ArrayLike, config: LearningConfig) -> bool:
+    """Whether a run ends in ruins; the first accuracy is the base model's (see the module)."""
+    accuracy = finite_values(accuracy, dimensions=1)
+    base, best, final = accuracy[0], accuracy.max(), accuracy[-1]
+    return bool(final < config.collapse_share * best or final < base - config.collapse_margin)
+
+
+def spike_share(norms: ArrayLike, factor: float, window: int) -> float:
+    """Share of steps whose gradient norm exceeds ``factor`` times the median of those before.
+
+    The median runs over the ``window`` steps before a step and not over itself, so that a spike does
+    not raise its own measure. Steps with fewer behind them are not judged.
+
+    Args:
+        norms: (steps,), such as ``grad_norm_max``.
+        factor: k.
+        window: steps of the median.
+
+    Raises:
+        ValueError: not more steps than the window has, or a norm that is not finite.
+    """
+    norms = finite_values(norms, dimensions=1)
+    if len(norms) <= window:
+        raise ValueError(f"{len(norms)} gradient norms; a window of {window} steps needs more")
+    before = np.lib.stride_tricks.sliding_window_view(norms[:-1], window)
+    return float((norms[window:] > factor * np.median(before, axis=1)).mean())
+
+
+def deviations_from_median(values: ArrayLike) -> NDArray[np.float64]:
+    """|value - median over seeds|, per seed: Brown and Forsythe's measure of spread.
+
+    Its mean is a method's spread; per seed it can be compared like any other measure.
+
+    Args:
+        values: (seeds,), one method's measure.
+
+    Raises:
+        ValueError: fewer than three seeds, of which a median leaves no spread to compare.
+    """
+    values = finite_values(values, dimensions=1)
+    if len(values) < 3:
+        raise ValueError(f"a spread over seeds needs three of them, got {len(values)}")
+    return np.abs(values - np.median(values))
+
+
+def final_scores(rows: Sequence[Record]) -> Measures:
+    """``{split}_{metric}`` -> value, from a run's rows of ``evaluations.csv``.
+
+    Raises:
+        ValueError: a score told twice.
+    """
+    names = [f"{row['split']}_{row['metric']}" for row in rows]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice} is told twice; the rows belong to more than one run")
+    return {name: float(row["value"]) for name, row in zip(names, rows, strict=True)}
+
+
+def sampled_tokens(records: Sequence[Record]) -> float:
+    """All that a run has sampled; the smallest among compared runs is their common budget."""
+    return float(max(record["sampled_tokens"] for record in records))
+
+
+def run_measures(records: Sequence[Record], config: LearningConfig, budget: float) -> Measures:
+    """Every measure of speed and stability of one run, and its last validation.
+
+    Args:
+        records: the run's ``metrics.jsonl``, with a validation before the first step.
+        config: what to measure.
+        budget: sampled tokens that every compared run has spent.
+
+    Returns:
+        ``tokens_to_target`` (None if not reached), ``tokens_to_target_capped``, ``reached`` (0 or 1),
+        ``area``, ``drawdown``, ``collapsed`` (0 or 1), ``spike_share`` (None where a run has no more
+        steps than the window), ``best_accuracy`` and ``final_accuracy``.
+
+    Raises:
+        ValueError: too few records, a number that is not finite, or a budget that the run has not spent.
+    """
+    whole = accuracy_curve(records, config.accuracy)
+    spent = cut_at(whole, budget)
+    tokens = tokens_to_target(spent, config.target)
+    norms = [
+        record["grad_norm_max"] for record in records if record.get("grad_norm_max") is not None
+    ]
+    return {
+        "tokens_to_target": tokens,
+        "tokens_to_target_capped": budget if tokens is None else tokens,
+        "reached": float(tokens is not None),
+        "area": area_under_curve(spent),
+        "drawdown": worst_drawdown(whole.accuracy),
+        "collapsed": float(collapsed(whole.accuracy, config)),
+        "spike_share": (
+            spike_share(norms, config.spike_factor, config.spike_window)
+            if len(norms) > config.spike_window
+            else None
+        ),
+        "best_accuracy": float(whole.accuracy.max()),
+        "final_accuracy": float(whole.accuracy[-1]),
+    }
+
+
+def drift_measures(records: Sequence[Record]) -> Measures:
+    """How far a run's updates went from its rollouts, and where its policy ended.
+
+    Args:
+        records: the run's ``metrics.jsonl``.
+
+    Returns:
+        ``drift`` (root mean square log-ratio over all steps, nats), ``sequence_weight_var`` (mean over
+        steps), ``final_kl`` and ``final_entropy`` (nats per token, where last measured; None if never).
+    """
+    rms = np.array([r["log_ratio_rms"] for r in records if r.get("log_ratio_rms") is not None])
+    variances = [
+        r["sequence_weight_var"] for r in records if r.get("sequence_weight_var") is not None
+    ]
+    return {
+        "drift": float(np.sqrt(np.mean(rms**2))) if rms.size else None,
+        "sequence_weight_var": float(np.mean(variances)) if variances else None,
+        "final_kl": _last(records, "kl"),
+        "final_entropy": _last(records, "entropy"),
+    }
+
+
+def _last(records: Sequence[Record], key: str) -> float | None:
+    return next((float(r[key]) for r in reversed(records) if r.get(key) is not None), None)

@@ -1,0 +1,90 @@
+"""claims.json: every comparison, the verdicts, the 2 x 2, and sentences made from these numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from pandas import DataFrame
+
+from sspo.config.reading import JsonDict, to_dict
+from sspo.evidence.claims import Comparison, compare, overall
+from sspo.evidence.factorial import factorial_effects
+from sspo.evidence.protocol import CLAIM_TEXT, ClaimsPlan
+
+
+def claims_report(
+    plan: ClaimsPlan,
+    runs: DataFrame,
+    scores: DataFrame | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> JsonDict:
+    """Everything that is known about the claims, as plain data for JSON.
+
+    Args:
+        plan: what was to be compared.
+        runs: a row per run, see ``sspo.evidence.claims.compare``.
+        scores: a row per run and problem, see there.
+        labels: method -> name in sentences.
+
+    Returns:
+        ``plan``, ``overall`` (claim -> verdict and counts), ``comparisons``, ``remedies``
+        (comparisons of ours with SSPO and the baselines), ``factorial``, ``text``.
+
+    Raises:
+        ValueError: a missing column, or a run told twice.
+    """
+    comparisons, labels = compare(plan, runs, scores), labels or {}
+    remedies = []
+    if plan.remedies:
+        others = (*plan.sspo, *plan.baselines)
+        ours = dataclasses.replace(plan, sspo=plan.remedies, baselines=others)
+        remedies = compare(ours, runs, scores)
+    verdicts = overall(plan, comparisons)
+    text = [claim_sentence(claim, found, labels) for claim, found in verdicts.items()]
+    text += [comparison_sentence(plan, c, labels) for c in comparisons if c.primary]
+    return {
+        "plan": to_dict(plan),
+        "overall": verdicts,
+        "comparisons": [dataclasses.asdict(c) for c in comparisons],
+        "remedies": [dataclasses.asdict(c) for c in remedies],
+        "factorial": factorial_effects(plan, runs),
+        "text": text,
+    }
+
+
+def claim_sentence(claim: str, found: JsonDict, labels: Mapping[str, str]) -> str:
+    """One line per claim: its verdict, and the count of comparisons behind every variant."""
+    parts = []
+    for variant, counts in found["counts"].items():
+        total = sum(counts.values())
+        shares = ", ".join(f"{counts[v]} {v}" for v in _known(counts))
+        parts.append(
+            f"{labels.get(variant, variant)}: {found['by_variant'][variant]} "
+            f"({shares} of {total} comparisons)"
+        )
+    return f"{CLAIM_TEXT[claim]}: {found['verdict']}. {'; '.join(parts)}."
+
+
+def comparison_sentence(plan: ClaimsPlan, c: Comparison, labels: Mapping[str, str]) -> str:
+    """One line per comparison: effect, interval, pairs, adjusted p-values, verdict."""
+    who = f"{labels.get(c.sspo, c.sspo)} against {labels.get(c.baseline, c.baseline)}"
+    head = f"{c.claim}, {c.measure}, {c.regime}: {who}"
+    if c.effect is None:
+        return f"{head}: no paired runs; undecided."
+    interval = "no interval"
+    if c.low is not None:
+        interval = f"{plan.level:.0%} interval {c.low:+.3g} to {c.high:+.3g}"
+    censored = ""
+    if c.sspo_censored or c.baseline_censored:
+        censored = f", {c.sspo_censored} and {c.baseline_censored} values are only bounds"
+    adjusted = "" if plan.multiplicity == "none" else "adjusted "
+    return (
+        f"{head}: {c.effect:+.3g} in its favour ({interval}, {c.n} paired runs{censored}; {adjusted}"
+        f"p of a gain {c.p_gain:.2g}, of none above {c.smallest_effect:g} {c.p_no_gain:.2g}): "
+        f"{c.verdict}."
+    )
+
+
+def _known(counts: Mapping[str, int]) -> Sequence[str]:
+    return [v for v in ("supported", "contradicted", "undecided") if counts.get(v)]

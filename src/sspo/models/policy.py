@@ -1,0 +1,265 @@
+"""Causal language models: build one from scratch, load one, and score responses under it.
+
+A batch of responses is scored in the layout (B, T): row i holds the tokens of response i from column
+0, whatever the length of its prompt. Scoring never holds a (B, T, V) tensor: hidden states of
+response tokens are projected to the vocabulary a chunk of tokens at a time.
+
+A policy in training keeps float32 weights whatever the precision it computes in: an update of 1e-6
+would be lost in bfloat16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen3Config
+from transformers.models.qwen3 import Qwen3ForCausalLM
+
+from sspo.config.errors import ConfigError, first_line
+from sspo.config.settings import ModelConfig, RunConfig
+from sspo.models.architectures import changed_logits
+from sspo.models.lora import add_adapters, merge_adapters
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+AS_SAVED = "auto"  # instead of a key of DTYPES
+
+
+@dataclass(frozen=True)
+class ScoreBatch:
+    """Token ids ready for scoring.
+
+    Attributes:
+        input_ids: (B, L) prompt and response, then padding on the right.
+        starts: (B,) length of each prompt.
+        response_ids: (B, T) response tokens from column 0, then padding.
+        mask: (B, T) float, 1 on response tokens.
+    """
+
+    input_ids: Tensor
+    starts: Tensor
+    response_ids: Tensor
+    mask: Tensor
+
+    @classmethod
+    def collate(
+        cls, prompts: list[list[int]], responses: list[list[int]], device: torch.device | str
+    ) -> ScoreBatch:
+        """Right-pad prompt + response; id 0 pads, which causal attention never looks back at."""
+        rows = [torch.tensor(p + r) for p, r in zip(prompts, responses, strict=True)]
+        answers = [torch.tensor(r, dtype=torch.long) for r in responses]
+        masks = [torch.ones(len(r)) for r in responses]
+        pad = torch.nn.utils.rnn.pad_sequence
+        return cls(
+            input_ids=pad(rows, batch_first=True).to(device),
+            starts=torch.tensor([len(p) for p in prompts]).to(device),
+            response_ids=pad(answers, batch_first=True).to(device),
+            mask=pad(masks, batch_first=True).to(device),
+        )
+
+
+def build_model(config: ModelConfig, vocab_size: int, seed: int) -> PreTrainedModel:
+    """A randomly initialised Qwen3 model of the given size, in float32.
+
+    Args:
+        config: sizes of the model.
+        vocab_size: number of tokens.
+        seed: seed of the initial weights; the global RNG is left as it was.
+    """
+    settings = Qwen3Config(
+        vocab_size=vocab_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        head_dim=config.hidden_size // config.heads,
+        intermediate_size=config.mlp_size,
+        max_position_embeddings=config.context,
+        tie_word_embeddings=True,
+        attention_dropout=0.0,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(settings).float()
+
+
+def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+    """Load a causal LM saved with ``save_pretrained`` (safetensors only, no remote code).
+
+    Args:
+        folder: the checkpoint.
+        dtype: of the weights, a key of ``DTYPES`` or ``AS_SAVED``.
+        device: where they go.
+
+    Raises:
+        ConfigError: folder missing or files truncated, or a model that ``score`` would score wrongly;
+            names the folder and what to do.
+    """
+    model, report = _load(
+        AutoModelForCausalLM,
+        folder,
+        dtype=DTYPES.get(dtype, AS_SAVED),
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if report["missing_keys"]:
+        raise ConfigError(
+            f"{folder}: checkpoint lacks {sorted(report['missing_keys'])[0]}; delete the folder and "
+            "run its rule again"
+        )
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        raise ConfigError(f"{folder}: its output layer has a bias, which scoring does not support")
+    if reason := changed_logits(model.config):
+        raise ConfigError(
+            f"{folder}: its config has {reason}; scoring does not scale or cap logits, choose a model "
+            "without it"
+        )
+    return model.to(device)
+
+
+def load_policy(folder: str | Path, config: RunConfig) -> PreTrainedModel:
+    """A model to be trained: all of its weights, in float32, or adapters beside frozen ones.
+
+    Raises:
+        ConfigError: as ``load_model``, or peft is asked for and not installed.
+    """
+    model = load_model(folder, _weights_dtype(config), config.compute.device)
+    if config.lora.rank:
+        add_adapters(model, config.lora, config.seed)
+    _without_dropout(model)
+    if config.train.gradient_checkpointing:
+        # No activations inside a layer: the backward pass computes them again (memory for time).
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()  # transformers does so in training mode only
+    return model
+
+
+def load_reference(folder: str | Path, config: RunConfig) -> PreTrainedModel | None:
+    """The initial policy that the KL is measured against, where it is measured at all.
+
+    Raises:
+        ConfigError: as ``load_model``.
+    """
+    if config.train.kl_every == 0:
+        return None
+    return load_model(folder, _weights_dtype(config), config.compute.device)
+
+
+def save_policy(model: PreTrainedModel, tokenizer, folder: str | Path, dtype: str) -> None:
+    """``save_model`` of a policy at the end of its training: adapters merged, weights in ``dtype``."""
+    merge_adapters(model)
+    save_model(model.to(DTYPES[dtype]), tokenizer, folder)
+
+
+def load_tokenizer(folder: str | Path):
+    """Load the tokenizer that was saved beside a model.
+
+    Raises:
+        ConfigError: folder missing or files damaged.
+    """
+    return _load(AutoTokenizer, folder)
+
+
+def save_model(model: PreTrainedModel, tokenizer, folder: str | Path) -> None:
+    """Save weights (one safetensors file), config and tokenizer as an ordinary Hugging Face checkpoint.
+
+    Temporary files that a process killed while saving has left in the folder go first.
+    """
+    for leftover in Path(folder).glob(".tmp*"):
+        leftover.unlink()
+    model.save_pretrained(folder, max_shard_size="1TB")
+    tokenizer.save_pretrained(folder)
+
+
+def score(
+    model: PreTrainedModel,
+    batch: ScoreBatch,
+    *,
+    temperature: float = 1.0,
+    chunk_tokens: int = 4096,
+    dtype: str = "float32",
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of every response token, and the entropy of its distribution.
+
+    Args:
+        model: causal LM.
+        batch: B responses of up to T tokens.
+        temperature: the sampling temperature, so that scores match what was sampled.
+        chunk_tokens: response tokens projected to the vocabulary at a time; bounds the memory of the
+            logits at (chunk_tokens, V), in the backward pass too.
+        dtype: what matrix products are computed in, a key of ``DTYPES``; the weights stay as they are.
+
+    Returns:
+        logprobs (B, T) and entropy (B, T) in nats, float32, 0 on padding. Entropy has no gradient.
+    """
+    rows, columns = batch.mask.nonzero(as_tuple=True)
+    targets = batch.response_ids[rows, columns]  # (N,)
+    mixed = dtype != "float32"
+    with torch.autocast(batch.mask.device.type, DTYPES[dtype] if mixed else None, enabled=mixed):
+        hidden = model.base_model(batch.input_ids, use_cache=False).last_hidden_state  # (B, L, D)
+        # The distribution of a token is computed at the position before it.
+        selected = hidden[rows, batch.starts[rows] + columns - 1]  # (N, D)
+        head = model.get_output_embeddings().weight
+        pieces = [
+            _score_chunk(h, head, t, temperature, recompute=len(targets) > chunk_tokens)
+            for h, t in zip(selected.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+        ]
+    zeros = torch.zeros_like(batch.mask, dtype=torch.float32)
+    logprobs = zeros.index_put((rows, columns), torch.cat([p[0] for p in pieces]))
+    entropy = zeros.index_put((rows, columns), torch.cat([p[1] for p in pieces]))
+    return logprobs, entropy
+
+
+def _score_chunk(
+    hidden: Tensor, head: Tensor, targets: Tensor, temperature: float, recompute: bool
+) -> tuple[Tensor, Tensor]:
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(_logprob_entropy, hidden, head, targets, temperature, use_reentrant=False)
+    return _logprob_entropy(hidden, head, targets, temperature)
+
+
+def _logprob_entropy(
+    hidden: Tensor, head: Tensor, targets: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """(N, D), (V, D), (N,) -> log-probability (N,) of the targets and entropy (N,)."""
+    logits = torch.nn.functional.linear(hidden, head).float() / temperature  # (N, V)
+    log_probabilities = logits.log_softmax(dim=-1)
+    chosen = log_probabilities.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    with torch.no_grad():
+        entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+    return chosen, entropy
+
+
+def _weights_dtype(config: RunConfig) -> str:
+    """Frozen weights may be in the precision of the computation."""
+    return config.compute.dtype if config.lora.rank else "float32"
+
+
+def _without_dropout(model: PreTrainedModel) -> None:
+    """In training mode, too, one input has one score: some architectures keep their rates as numbers."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, float) and (
+                "drop" in name or isinstance(module, torch.nn.Dropout)
+            ):
+                setattr(module, name, 0.0)
+
+
+def _load(kind, folder: str | Path, **kwargs):
+    if not Path(folder, "config.json").is_file():
+        raise ConfigError(f"{folder}: no checkpoint here (config.json missing); run its rule again")
+    try:
+        return kind.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, **kwargs
+        )
+    except Exception as error:  # transformers and safetensors raise many types for damaged files
+        raise ConfigError(
+            f"{folder}: checkpoint cannot be read ({first_line(error)}); delete the folder and run its "
+            "rule again"
+        ) from error

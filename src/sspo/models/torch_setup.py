@@ -1,0 +1,24 @@
+"""A fixed numerical set-up: threads, algorithms, device."""
+
+from __future__ import annotations
+
+from sspo.config.errors import ConfigError
+from sspo.config.settings import ComputeConfig
+
+
+def set_up_torch(compute: ComputeConfig) -> None:
+    """Fix threads and algorithms, so that one config gives one result on a machine.
+
+    Raises:
+        ConfigError: a CUDA device is asked for and there is none.
+    """
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    torch.set_num_threads(compute.threads)
+    torch.use_deterministic_algorithms(True, warn_only=compute.device != "cpu")
+    if compute.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"compute.device = {compute.device!r}: PyTorch sees no GPU; set device to cpu"
+        )

@@ -1,0 +1,259 @@
+"""One pipeline per folder, one process per run, no script that outlives its pipeline.
+
+All locks are ``flock``: the kernel drops them with the process, however it dies, so that a lock that
+can be taken proves that nobody else is at work and nothing has to be released by hand.
+
+A pipeline holds ``pipeline.lock`` and a file of its own, ``alive-<process>``. Every script holds
+``jobs.lock`` together with the others and waits in a thread for the pipeline's own file: it gets the
+lock when the pipeline is gone, and ends the script.
+
+On a cluster, scripts run on other nodes, where locks need not reach. A script there ends when its
+pipeline's file is gone, which the next pipeline removes, and shows until then by a counter, its pulse,
+that it is still at work.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TextIO
+
+from sspo.config.errors import ConfigError
+
+VARIABLE = "SSPO_PIPELINE"  # tells scripts which pipeline started them
+POLL_SECONDS = 0.1
+PULSE_SECONDS = 5.0
+SILENCE_SECONDS = 30.0  # a pulse that stood still for so long belongs to a dead script
+_HELD: list[TextIO] = []  # an open file keeps its lock
+
+
+class PipelineLock:
+    """The right to run the pipeline of a folder, held until the process ends."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """``folder`` holds the lock files; it is made when missing."""
+        self.folder = Path(folder).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file: TextIO | None = None
+        self._alive: TextIO | None = None
+
+    def claim(self) -> bool:
+        """Whether this process is now the folder's pipeline; asking again does no harm."""
+        if self._file is None:
+            self._file = _try_lock(self.folder / "pipeline.lock", fcntl.LOCK_EX)
+            if self._file is not None:
+                _sign(self._file, f"{os.getpid()} on {socket.gethostname()}")
+        return self._file is not None
+
+    def owner(self) -> str:
+        """Process and host of the pipeline that last claimed the folder."""
+        return _read(self.folder / "pipeline.lock") or "unknown"
+
+    def start(self, patience: float = 60.0) -> None:
+        """Go ahead with the pipeline, once the scripts of a killed one are gone; tell its own ones.
+
+        Args:
+            patience: seconds to wait for another Snakemake process and for leftover scripts.
+
+        Scripts of a pipeline on other nodes notice that its file is gone, and end as well.
+
+        Raises:
+            ConfigError: another pipeline runs in this folder, or leftover scripts do not end.
+        """
+        if not _wait(self.claim, min(patience, 5.0)):
+            raise ConfigError(
+                f"another pipeline is at work in {self.folder.parent} (process {self.owner()}); "
+                "wait for it or stop it"
+            )
+        for stale in self.folder.glob("alive-*"):
+            stale.unlink()
+        if not _wait(self._no_scripts, patience):
+            raise ConfigError(
+                f"scripts of an earlier pipeline still write in {self.folder.parent}; stop them"
+            )
+        self._outwait_pulses()
+        # Process numbers come again, above all in containers; the rest of the name does not.
+        name = f"alive-{os.getpid()}-{secrets.token_hex(4)}"
+        self._alive = _try_lock(self.folder / name, fcntl.LOCK_EX)
+        _sign(self._alive, socket.gethostname())
+        os.environ[VARIABLE] = self._alive.name
+
+    def _no_scripts(self) -> bool:
+        probe = _try_lock(self.folder / "jobs.lock", fcntl.LOCK_EX)
+        if probe is not None:
+            probe.close()
+        return probe is not None
+
+    def _outwait_pulses(self) -> None:
+        """Wait until the scripts on other nodes have ended: their pulses are gone or stand still."""
+        before = self._pulses()
+        _wait(lambda: not self._pulses(), SILENCE_SECONDS)
+        after = self._pulses()
+        if alive := [name for name in after if after[name] != before.get(name)]:
+            raise ConfigError(
+                f"scripts of an earlier pipeline still write in {self.folder.parent}, on other nodes "
+                f"({', '.join(sorted(alive))}); cancel their jobs"
+            )
+        for name in after:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _pulses(self) -> dict[str, str]:
+        return {path.name: _read(path) or "" for path in self.folder.glob("pulse-*")}
+
+
+def refuse_orphan() -> None:
+    """Stop a cluster job whose pipeline has been replaced while it waited in the queue.
+
+    Raises:
+        ConfigError: the pipeline that submitted this job is gone.
+    """
+    name = os.environ.get(VARIABLE)
+    if name and not Path(name).exists():
+        raise ConfigError("the pipeline that submitted this job is gone; nothing done")
+
+
+def follow_pipeline() -> None:
+    """End this process as soon as the pipeline that started it is gone, also by SIGKILL.
+
+    On another node that is when the next pipeline starts. A script started by hand has no pipeline,
+    and nothing happens.
+    """
+    name = os.environ.get(VARIABLE)
+    if not name:
+        return
+    alive = Path(name)
+    try:
+        file = open(alive, "r+", encoding="utf-8")  # noqa: SIM115 (held until the process ends)
+    except FileNotFoundError:
+        _leave()
+    if file.read() != socket.gethostname():
+        file.close()
+        _follow_from_afar(alive)
+        return
+    jobs = open(alive.with_name("jobs.lock"), "a", encoding="utf-8")  # noqa: SIM115
+    fcntl.flock(jobs, fcntl.LOCK_SH)
+    if _flock(file, fcntl.LOCK_SH):
+        _leave()
+
+    _HELD.append(jobs)
+
+    def wait() -> None:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        _leave()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _follow_from_afar(alive: Path) -> None:
+    """Leave a pulse beside the pipeline's file, and end the process when that file is gone."""
+    pulse = alive.with_name(f"pulse-{socket.gethostname()}-{os.getpid()}")
+    pulse.write_text("start", encoding="utf-8")
+    atexit.register(pulse.unlink, missing_ok=True)
+
+    def watch() -> None:
+        for beat in itertools.count():
+            with contextlib.suppress(OSError):  # a file server may fail for a moment
+                # Opening it asks the server; `exists` may be answered from a cache.
+                if _read(alive) is None:
+                    break
+                pulse.write_text(str(beat), encoding="utf-8")
+            time.sleep(PULSE_SECONDS)
+        pulse.unlink(missing_ok=True)
+        _leave()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def hold_folder(folder: str | Path) -> None:
+    """Make this process the only one to write a run's folder, until it ends.
+
+    Raises:
+        ConfigError: another process holds the folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = _try_lock(folder / ".lock", fcntl.LOCK_EX)
+    if file is None:
+        raise ConfigError(f"{folder}: another process is writing this run; wait for it or stop it")
+    job = os.environ.get("SLURM_JOB_ID")
+    _sign(file, socket.gethostname() + (f", job {job}" if job else ""))
+    _HELD.append(file)
+
+
+def holder(folder: str | Path) -> str:
+    """Host and SLURM job of the process that last wrote a run's folder; empty when unknown."""
+    return _read(Path(folder, ".lock")) or ""
+
+
+def is_held(folder: str | Path) -> bool:
+    """Whether a process is writing a run's folder right now."""
+    path = Path(folder, ".lock")
+    if not path.exists():
+        return False
+    file = _try_lock(path, fcntl.LOCK_SH)
+    if file is not None:
+        file.close()
+    return file is None
+
+
+def _leave() -> None:
+    """End the process at once, also when nobody reads its errors any more."""
+    try:
+        os.write(
+            sys.stderr.fileno(), b"error: the pipeline that started this script is gone; stopped\n"
+        )
+    finally:
+        os._exit(1)
+
+
+def _try_lock(path: Path, kind: int) -> TextIO | None:
+    """The opened and locked file, or None when another process holds it."""
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (the caller keeps it open)
+    if _flock(file, kind):
+        return file
+    file.close()
+    return None
+
+
+def _flock(file: TextIO, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(path: Path) -> str | None:
+    """The file's text, or None when it is gone."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
+        return None
+
+
+def _sign(file: TextIO, text: str) -> None:
+    file.truncate(0)
+    file.write(text)
+    file.flush()
+
+
+def _wait(condition, seconds: float) -> bool:
+    """Whether the condition came true in time; seconds of a clock that nobody sets."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True

@@ -1,0 +1,100 @@
+r"""What a mathematical response states as its answer: the last ``\boxed{...}``, or after ``####``.
+
+Nothing here parses mathematics. Everything is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sspo.rewards.typesetting import untypeset
+
+BOX, MARK = "\\boxed", "####"
+
+_OPENING = re.compile(r"\s*\{")
+# An escaped brace, \{ or \}, groups nothing; of \\{ only the backslash is escaped.
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+_MATH = [
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        r"\$\$([^$]+)\$\$",
+        r"\$([^$]+)\$",
+        r"\\\(((?:(?!\\[()]).)*)\\\)",  # not \(3\), \(4\)
+        r"\\\[((?:(?!\\[][]).)*)\\\]",
+    )
+]
+_ABOUT = re.compile(r"^(?:\\approx|\\simeq|\\sim|\u2248)(?![a-zA-Z])\s*")
+_SCIENTIFIC = re.compile(r"(?<![\w.])([+-]?[0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]+)(?![\w.])")
+# 13\,535 or 13 535, which math-verify takes for a product or for a mixed number.
+_SEPARATOR = re.compile(r"\\[,;: ]|~|\{,\}|[ \u00a0\u202f]")
+_THOUSANDS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:(?:{_SEPARATOR.pattern})[0-9]{{3}})+(?:\.[0-9]+)?")
+_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")  # but not that of 2 1/2
+_INTEGER = re.compile(r"-?(?:[0-9]{1,18}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,5})")
+
+
+def find_answer(text: str, limit: int) -> str | None:
+    r"""The stated answer, or None without one.
+
+    The last ``\boxed{`` counts wherever it stands, and nothing else does once there is one; in a text
+    without a box, the rest of the line after the last ``####`` (GSM8K).
+
+    Args:
+        text: a response.
+        limit: at most ``limit + 1`` characters of an answer are read and returned.
+    """
+    start = _last_box(text)
+    if start is not None:
+        answer = _braced(text, start, limit)
+    elif BOX not in text and MARK in text:
+        start = text.rindex(MARK) + len(MARK)
+        answer = text[start : start + limit + 1].partition("\n")[0]
+    else:
+        return None
+    return (answer or "").strip() or None
+
+
+def normalize(answer: str) -> str:
+    """Take off what carries no mathematics, and write numbers as LaTeX does (e is Euler's there)."""
+    answer = " ".join(answer.split()).removesuffix(".").rstrip()
+    for pattern in _MATH:
+        if match := pattern.fullmatch(answer):
+            answer = match[1].strip()
+    answer = _ABOUT.sub("", answer)
+    if _THOUSANDS.fullmatch(answer):
+        return _SEPARATOR.sub("", answer)
+    return _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", answer)
+
+
+def vote(answer: str) -> str:
+    r"""The form in which answers vote: what is typeset in another way only (``\dfrac12``) is one answer.
+
+    Equal values in other forms, such as 0.5 and a half, stay two answers.
+    """
+    answer = normalize(answer)
+    value = as_integer(answer)
+    return _SPACE.sub("", untypeset(answer)) if value is None else str(value)
+
+
+def as_integer(answer: str) -> int | None:
+    """The value of a plain integer (``12``, ``-3``, ``025``, ``1,000``; ASCII digits), else None."""
+    return int(answer.replace(",", "")) if _INTEGER.fullmatch(answer) else None
+
+
+def _last_box(text: str) -> int | None:
+    """Where the content of the last box starts."""
+    end = len(text)
+    while (place := text.rfind(BOX, 0, end)) >= 0:
+        if match := _OPENING.match(text, place + len(BOX)):
+            return match.end()
+        end = place
+    return None
+
+
+def _braced(text: str, start: int, limit: int) -> str | None:
+    """The text up to the brace that closes the group; None where the response ends first."""
+    depth, stop = 1, start + limit + 1
+    for match in _BRACES.finditer(text, start, stop):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return text[start : match.start()]
+    return text[start:stop] if len(text) >= stop else None

@@ -1,0 +1,72 @@
+"""The reward at the end of a response: 1 for the right answer, 0 for anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from sspo.config.errors import ConfigError
+from sspo.rollout.engine import Completion
+
+Reason = Literal["correct", "wrong", "no_answer", "truncated", "too_long", "timeout", "crashed"]
+
+ANSWER_MARK = "#"
+
+
+@dataclass(frozen=True)
+class Reward:
+    """``value`` is 0 or 1.
+
+    Attributes:
+        value: 0.0 or 1.0.
+        reason: why, for the metrics.
+        answer: what the response states, in the form that votes of maj@k are counted by; None when it
+            states nothing.
+    """
+
+    value: float
+    reason: Reason
+    answer: str | None = field(default=None, compare=False)
+
+
+RewardFunction = Callable[[str, Completion], Reward]
+
+
+def check_golds(
+    problems: Sequence[dict[str, object]], reward: RewardFunction, path: str | Path
+) -> None:
+    """Refuse gold answers that no response could earn, before any compute is spent on them.
+
+    Raises:
+        ConfigError: a gold answer that is not correct for itself; names file, row and reason.
+    """
+    for row, problem in enumerate(problems, start=1):
+        reason = judge_gold(str(problem["answer"]), reward)
+        if reason != "correct":
+            raise ConfigError(
+                f"{path}:{row}: answer {str(problem['answer'])[:80]!r} of problem "
+                f"{problem['id']!r} does not verify against itself ({reason}); fix or drop "
+                "the row, or choose another reward.name"
+            )
+
+
+def judge_gold(answer: str, reward: RewardFunction) -> Reason:
+    """What the reward says of a response that states the gold answer itself: "correct", or why not."""
+    return reward(answer, state_answer(answer)).reason
+
+
+def state_answer(answer: str) -> Completion:
+    """A response that does nothing but state an answer, in the ways that the rewards read."""
+    return Completion([], rf"\boxed{{{answer}}} {ANSWER_MARK}{answer}", "stop", [])
+
+
+def failure_shares(rewards: Iterable[Reward]) -> dict[str, float]:
+    """Share of the responses that failed for each reason; with ``correct`` they would add up to 1."""
+    reasons = [r.reason for r in rewards]
+    return {
+        reason: reasons.count(reason) / len(reasons)
+        for reason in get_args(Reason)
+        if reason != "correct"
+    }

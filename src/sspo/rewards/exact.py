@@ -1,0 +1,27 @@
+"""The reward of the procedural tasks: the answer after the last mark, character for character."""
+
+from __future__ import annotations
+
+from sspo.rewards.base import ANSWER_MARK, Reward
+from sspo.rollout.engine import Completion
+
+
+def extract_answer(text: str) -> str | None:
+    """What follows the last ``#`` (as in GSM8K's ``####``), or None without one."""
+    _, mark, answer = text.rpartition(ANSWER_MARK)
+    return answer.strip() if mark else None
+
+
+def exact_reward(answer: str, completion: Completion) -> Reward:
+    """1 when the response ended by itself and its answer equals ``answer`` character for character.
+
+    Total: any completion gives 0 or 1, never an exception.
+    """
+    given = extract_answer(completion.text)
+    if completion.finish_reason != "stop":
+        return Reward(0.0, "truncated", given)
+    if given is None:
+        return Reward(0.0, "no_answer")
+    if given == answer.strip():
+        return Reward(1.0, "correct", given)
+    return Reward(0.0, "wrong", given)

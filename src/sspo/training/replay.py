@@ -1,0 +1,175 @@
+"""An update that met NaN or infinity: saved as it was, computed again, traced to its first token.
+
+The saved folder holds the policy before the update (a Hugging Face checkpoint), the minibatch
+(safetensors) and ``failure.json``. Nothing in it is executable.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sspo.config.errors import ConfigError
+from sspo.config.reading import from_dict, load_json, to_dict
+from sspo.config.settings import RunConfig
+from sspo.models.lora import merge_adapters
+from sspo.models.policy import ScoreBatch, load_policy, save_model
+from sspo.objectives.losses import LOSSES
+from sspo.pipeline.files import write_json
+from sspo.training.metrics import UpdateStats
+from sspo.training.update import MicroBatch, PoisonedUpdateError, Scorer, accumulate_gradient
+
+BATCH, FAILURE, MODEL = "batch.safetensors", "failure.json", "model"
+SCORED = ("input_ids", "starts", "response_ids", "mask")
+OPTIONAL = ("old_logprobs", "reference_logprobs")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where a response first stops being finite.
+
+    Attributes:
+        row: the response's place in the rollout.
+        problem: id of its problem.
+        stage: the quantity that is not finite.
+        token: the response token it belongs to, from 0; None when it belongs to the whole response.
+    """
+
+    row: int
+    problem: str
+    stage: str
+    token: int | None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The update computed again: loss, gradient norm, and what is not finite, by response."""
+
+    failure: dict[str, object]
+    loss: float
+    grad_norm: float
+    findings: list[Finding]
+
+
+def save_failure(
+    folder: str | Path,
+    error: PoisonedUpdateError,
+    config: RunConfig,
+    policy: PreTrainedModel,
+    tokenizer,
+) -> None:
+    """Save policy, minibatch and circumstances of an update that failed, whole or not at all."""
+    folder = Path(folder)
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    merge_adapters(policy)  # loading adds new ones, which change nothing yet
+    save_model(policy, tokenizer, partial / MODEL)
+    save_file(_flatten(error.minibatch), partial / BATCH)
+    failure = {
+        "run": config.run,
+        "method": config.method,
+        "step": error.step,
+        "update": error.update,
+        "found": error.found,
+        "problems": error.problems,
+        "config": to_dict(config),
+    }
+    write_json(partial / FAILURE, failure)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(partial, folder)
+
+
+def replay(folder: str | Path) -> Replay:
+    """Compute a saved update again, without applying it.
+
+    Of adapters only what they add up to was saved: the loss is that of the update, the norm of their
+    gradient is not.
+
+    Raises:
+        ConfigError: a file is missing or damaged.
+    """
+    folder = Path(folder)
+    failure = load_json(folder / FAILURE)
+    config = from_dict(RunConfig, failure["config"], f"{folder / FAILURE}: config.")
+    policy = load_policy(folder / MODEL, config)
+    try:
+        minibatch = _unflatten(load_file(folder / BATCH, device=config.compute.device))
+    except Exception as error:  # safetensors raises many types for damaged files
+        raise ConfigError(f"{folder / BATCH}: cannot be read ({error}); run again") from None
+    scorer, problems = Scorer(config, policy), failure["problems"]
+    findings = [f for micro in minibatch for f in _trace(config, scorer, micro, problems)]
+    loss = accumulate_gradient(config, scorer, minibatch, UpdateStats())
+    norm = nn.utils.get_total_norm([p.grad for p in policy.parameters() if p.grad is not None])
+    return Replay(failure, loss, float(norm), sorted(findings, key=lambda f: f.row))
+
+
+def _trace(
+    config: RunConfig, scorer: Scorer, micro: MicroBatch, problems: list[str]
+) -> list[Finding]:
+    """The first quantity that is not finite in each response of a micro-batch that has one."""
+    objective, batch = LOSSES[config.objective.name], micro.batch
+    logprobs = scorer.score(micro).detach().requires_grad_()
+    findings = []
+    for i, row in enumerate(micro.rows):
+        one = slice(i, i + 1)
+        loss, _ = objective(
+            logprobs[one],
+            micro.old_logprobs[one],
+            micro.advantages[one],
+            batch.mask[one],
+            **config.objective.params,
+        )
+        (gradient,) = torch.autograd.grad(loss, logprobs)
+        stages = {
+            "advantage": micro.advantages[one],
+            "old log-probability": micro.old_logprobs[i],
+            "reference log-probability": _row(micro.reference_logprobs, i),
+            "log-probability": logprobs[i],
+            "loss": loss.view(1),
+            "gradient": gradient[i],
+        }
+        for stage, values in stages.items():
+            bad = (~torch.isfinite(values)).nonzero().flatten().tolist()
+            if bad:
+                token = None if stage in ("advantage", "loss") else bad[0]
+                findings.append(Finding(row, problems[row], stage, token))
+                break
+    return findings
+
+
+def _row(values: Tensor | None, row: int) -> Tensor:
+    return torch.zeros(0) if values is None else values[row]
+
+
+def _flatten(minibatch: list[MicroBatch]) -> dict[str, Tensor]:
+    tensors = {}
+    for i, micro in enumerate(minibatch):
+        named = {name: getattr(micro.batch, name) for name in SCORED}
+        named |= {"advantages": micro.advantages, "engine_logprobs": micro.engine_logprobs}
+        named |= {name: getattr(micro, name) for name in OPTIONAL}
+        named["differentiate"] = torch.tensor(micro.differentiate)
+        named["rows"] = torch.tensor(micro.rows)
+        tensors |= {f"{i}.{k}": v.contiguous() for k, v in named.items() if v is not None}
+    return tensors
+
+
+def _unflatten(tensors: dict[str, Tensor]) -> list[MicroBatch]:
+    count = 1 + max(int(name.split(".")[0]) for name in tensors)
+    return [
+        MicroBatch(
+            ScoreBatch(*(tensors[f"{i}.{name}"] for name in SCORED)),
+            tensors[f"{i}.advantages"],
+            tensors[f"{i}.engine_logprobs"],
+            bool(tensors[f"{i}.differentiate"]),
+            tensors[f"{i}.rows"].tolist(),
+            *(tensors.get(f"{i}.{name}") for name in OPTIONAL),
+        )
+        for i in range(count)
+    ]

@@ -1,0 +1,44 @@
+"""The small evaluation during training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sspo.config.settings import SamplingConfig, ValidationConfig
+from sspo.data.problems import Record
+from sspo.rewards.base import RewardFunction
+from sspo.rollout.engine import RolloutEngine
+from sspo.training.evaluation import evaluate_problems, summarize
+from sspo.training.metrics import Metrics
+
+
+def make_validation(
+    problems: Sequence[Record],
+    engine: RolloutEngine,
+    tokenizer,
+    reward: RewardFunction,
+    validation: ValidationConfig,
+    sampling: SamplingConfig,
+    seed: int,
+) -> Callable[[], Metrics]:
+    """A function that measures greedy and sampled pass@1 on the first validation problems.
+
+    The random numbers are the same at every call, so that a change in accuracy is the policy's.
+    """
+    chosen = problems[: validation.problems]
+
+    def validate() -> Metrics:
+        records = evaluate_problems(
+            chosen,
+            engine,
+            tokenizer,
+            reward,
+            samples=validation.samples,
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_response_tokens,
+            seed=seed,
+        )
+        summary = summarize(records, pass_at=(1,))
+        return {"greedy": summary["greedy"], "pass@1": summary["pass@1"]}
+
+    return validate
