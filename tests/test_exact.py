@@ -156,7 +156,7 @@ def autograd_mean(world, logits, old, setting) -> torch.Tensor:
         )
         loss, _ = LOSSES[setting["objective"]](*row, **setting["params"])
         share = chance[x, n]
-        if LOSSES[setting["objective"]].unit == "token":
+        if LOSSES[setting["objective"]].over == "tokens":
             share = share * lengths[n] / (chance * lengths).sum()
         total = total - share * loss
     return torch.autograd.grad(total, leaf)[0]

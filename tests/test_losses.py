@@ -78,10 +78,10 @@ def assert_same(got, expected, rtol: float = 1e-12, atol: float = 1e-15) -> None
         torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
 
 
-def test_the_table_holds_exactly_the_documented_objectives_and_their_units():
-    sequences = {"grpo", "dr_grpo", "gspo", "gmpo", "sapo", "sspo"}
-    units = {name: objective.unit for name, objective in LOSSES.items()}
-    assert units == dict.fromkeys(sequences, "sequence") | {"dapo": "token", "cispo": "token"}
+def test_the_table_holds_exactly_the_documented_objectives_and_their_means():
+    responses = dict.fromkeys(("grpo", "gspo", "gmpo", "sapo", "sspo"), "responses")
+    means = {name: objective.over for name, objective in LOSSES.items()}
+    assert means == responses | {"dr_grpo": "length", "dapo": "tokens", "cispo": "tokens"}
 
 
 def test_a_batch_holds_its_sequences_or_its_response_tokens():
@@ -646,7 +646,7 @@ def test_micro_batches_weighted_by_unit_reproduce_loss_gradient_and_stats(case, 
     inputs = ragged_batch(4)
     name, _ = CASES[case]
     pieces = [inputs.rows(part) for part in torch.arange(6).split(sizes)]
-    token = LOSSES[name].unit == "token"
+    token = LOSSES[name].over == "tokens"
     counts = [p.mask.sum().item() if token else len(p.advantages) for p in pieces]
     results = [run_case(case, piece) for piece in pieces]
     shares = [count / sum(counts) for count in counts]

@@ -450,14 +450,12 @@ def test_an_unknown_profile_is_refused_with_the_known_ones():
 
 NEW_OBJECTIVE = '''
 
-def reinforce(logprobs, old_logprobs, advantages, mask, *, scale):
+def reinforce(batch, *, scale):
     """Plain REINFORCE, scaled."""
-    batch = prepare(logprobs, old_logprobs, advantages, mask)
-    objective = scale * batch.advantages * batch.sequence_mean(batch.logprobs)
-    return -objective.mean(), batch.stats(torch.ones_like(batch.advantages))
+    return scale * batch.advantages * batch.logprobs, torch.ones_like(batch.advantages)
 
 
-LOSSES["reinforce"] = Objective(reinforce)
+LOSSES["reinforce"] = Objective(reinforce, "token")
 '''
 
 

@@ -52,7 +52,7 @@ def policy_loss(objective: str, params: Mapping[str, object]) -> Callable[..., L
     """
     check_objective(objective, dict(params))
     chosen = LOSSES[objective]
-    total_key = {"sequence": "global_batch_size", "token": "batch_num_tokens"}[chosen.unit]
+    total_key = "batch_num_tokens" if chosen.over == "tokens" else "global_batch_size"
 
     def loss(
         old_log_prob: Tensor,

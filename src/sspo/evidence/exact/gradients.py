@@ -261,7 +261,7 @@ def _coefficients(
     loss, _ = objective(leaf, *inputs, **method["params"])
     (grad,) = torch.autograd.grad(loss, leaf)
     units = float(rows)
-    if objective.unit == "token":
+    if objective.over == "tokens":
         units = (mask.sum() / (weight * world.mask.sum(dim=-1)).sum()).item()
     return -units * grad.reshape(now.shape)
 
