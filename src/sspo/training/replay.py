@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sspo.config.errors import ConfigError
-from sspo.config.reading import from_dict, load_json, to_dict
+from sspo.config.reading import load_json, parse, plain
 from sspo.config.settings import RunConfig
 from sspo.models.lora import merge_adapters
 from sspo.models.policy import ScoreBatch, load_policy, save_model
@@ -79,7 +79,7 @@ def save_failure(
         "update": error.update,
         "found": error.found,
         "problems": error.problems,
-        "config": to_dict(config),
+        "config": plain(config),
     }
     write_json(partial / FAILURE, failure)
     shutil.rmtree(folder, ignore_errors=True)
@@ -97,7 +97,7 @@ def replay(folder: str | Path) -> Replay:
     """
     folder = Path(folder)
     failure = load_json(folder / FAILURE)
-    config = from_dict(RunConfig, failure["config"], f"{folder / FAILURE}: config.")
+    config = parse(RunConfig, failure["config"], f"{folder / FAILURE}: config.")
     policy = load_policy(folder / MODEL, config)
     try:
         minibatch = _unflatten(load_file(folder / BATCH, device=config.compute.device))
