@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from sspo.backends.launch import check_launch
 from sspo.backends.trl import SspoTrainer, micro_batch_size, schedule
 from sspo.config.errors import ConfigError
-from sspo.config.reading import load_json, to_dict
+from sspo.config.reading import load_json, plain
 from sspo.config.settings import LoraConfig, SupervisedConfig
 from sspo.data.batching import batches
 from sspo.data.problems import write_jsonl
@@ -202,7 +202,7 @@ def test_sharding_that_would_train_something_else_is_refused(deepspeed, fsdp, ra
         fsdp_plugin=None if fsdp is None else SimpleNamespace(**(usual | fsdp)),
         mixed_precision="no",
     )
-    config = dataclasses.replace(run_config("sspo"), lora=LoraConfig(rank, 8.0))
+    config = run_config("sspo").changed(lora=LoraConfig(rank=rank, alpha=8.0))
     expected = nullcontext()
     if message:
         expected = pytest.raises(ConfigError, match=f"backends.accelerate_config: .*{message}")
@@ -217,7 +217,7 @@ def test_sharding_that_would_train_something_else_is_refused(deepspeed, fsdp, ra
 def test_a_launch_in_another_precision_than_the_configs_is_refused(precision, dtype, agree):
     state = SimpleNamespace(mixed_precision=precision, deepspeed_plugin=None)
     config = run_config("sspo")
-    config = dataclasses.replace(config, compute=dataclasses.replace(config.compute, dtype=dtype))
+    config = config.changed(compute={"dtype": dtype})
     message = "mixed_precision: bf16 beside compute.dtype: float32; write 'no'"
     with nullcontext() if agree else pytest.raises(ConfigError, match=message):
         check_launch(state, config)
@@ -259,7 +259,7 @@ def results(tmp_path_factory):
 
 def run_script(folder, config, name, processes, *command, file="ddp"):
     output = folder / "runs" / name
-    write_json(output / "config.json", to_dict(dataclasses.replace(config, run=name, method=name)))
+    write_json(output / "config.json", plain(dataclasses.replace(config, run=name, method=name)))
     launch(
         processes, *command,
         "--config", output / "config.json", "--base", folder / "base" / "model",
@@ -328,7 +328,7 @@ def test_processes_share_a_vllm_server_that_follows_the_policy(results, tmp_path
 def check_followed(results, engine, script, processes):
     """A run with an engine of another process's, or one that computes otherwise, samples as it learns."""
     config = run_config("sspo", learning_rate=3e-2)
-    config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, engine=engine))
+    config = config.changed(rollout={"engine": engine})
     name = f"{script}-{engine}"
     run_script(results, config, name, processes, ROOT / "workflow" / "scripts" / f"{script}.py")
     folder = results / "runs" / name

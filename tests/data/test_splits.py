@@ -15,19 +15,19 @@ import pytest
 import yaml
 
 from sspo.config.errors import ConfigError
-from sspo.config.profiles import check_config
+from sspo.config.profile import check_profile
 from sspo.config.settings import RewardConfig
 from sspo.config.study import MathDataConfig
 from sspo.data.overlap import overlap
 from sspo.data.problems import read_jsonl, read_problems, write_jsonl
 from sspo.data.sources import DATA_SETS
 from sspo.data.splits import make_math_splits
-from sspo.experiment.expand import expand_config, split_names
+from sspo.experiment.expand import expand_profile
 from sspo.rewards.base import Reward, state_answer
 from sspo.rewards.factory import make_reward
 from sspo.rollout.engine import Completion
 from sspo.training.evaluation import evaluate_problems, summarize
-from support.paths import ROOT, SCHEMA
+from support.paths import ROOT
 from support.profiles import merge, read
 
 SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."
@@ -64,7 +64,13 @@ def make(folder, train, benchmarks, *, validation=1, reward=believe, seed=0):
     for name, rows in (train | benchmarks).items():
         write_jsonl(folder / f"{name}.jsonl", rows)
     config = MathDataConfig(
-        str(folder), {}, tuple(train), tuple(benchmarks), validation, seed, PROMPT
+        source=str(folder),
+        revisions={},
+        train=tuple(train),
+        benchmarks=tuple(benchmarks),
+        validation=validation,
+        seed=seed,
+        prompt=PROMPT,
     )
     return make_math_splits(config, reward)
 
@@ -82,7 +88,9 @@ def ids(problems) -> list[str]:
 
 @pytest.fixture(scope="module")
 def math_reward():
-    reward = make_reward(RewardConfig("math", 5.0, 1024, 1000))
+    reward = make_reward(
+        RewardConfig(name="math", time_limit=5.0, memory_mb=1024, max_characters=1000)
+    )
     yield reward
     reward.close()
 
@@ -280,8 +288,7 @@ def documented() -> dict:
 
 
 def expand(config: dict) -> dict:
-    check_config(config, SCHEMA, "mine.yaml")
-    return expand_config(config, "mine.yaml")
+    return expand_profile(check_profile(config, "mine.yaml"), "mine.yaml")
 
 
 def test_the_documented_configuration_is_valid_and_its_prompt_is_qwen_s():
@@ -289,7 +296,7 @@ def test_the_documented_configuration_is_valid_and_its_prompt_is_qwen_s():
     data = expand(config)["data"]
     assert data == {"math_data": config["math_data"], "reward": config["reward"]}
     assert data["math_data"]["prompt"] == PROMPT
-    assert split_names(config)[:2] == ["train", "validation"]
+    assert check_profile(config, "mine.yaml").split_names()[:2] == ["train", "validation"]
 
 
 @pytest.mark.parametrize(
@@ -408,7 +415,15 @@ BENCHMARKS = {
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="SSPO_BENCHMARK_DATA names no folder")
 def test_real_golds_verify_and_real_train_loses_its_near_copies(math_reward):
-    config = MathDataConfig(str(REAL), {}, ("gsm8k_train",), tuple(BENCHMARKS), 256, 0, PROMPT)
+    config = MathDataConfig(
+        source=str(REAL),
+        revisions={},
+        train=("gsm8k_train",),
+        benchmarks=tuple(BENCHMARKS),
+        validation=256,
+        seed=0,
+        prompt=PROMPT,
+    )
     splits, report = make_math_splits(config, math_reward)
     assert {name: len(splits[name]) for name in BENCHMARKS} == BENCHMARKS
     assert report.rows["gsm8k_train"] == 7473

@@ -25,7 +25,11 @@ from sspo.data.tasks import (
 PERFECT = TraceStyle(careful_author=0.2, careful_step=0.4, slip=0.0, noise=0.0)
 HUMAN = TraceStyle(careful_author=0.1, careful_step=0.3, slip=0.7, noise=0.02)
 STEP = re.compile(r"([+-])([1-9])(?::(\d+)([+-])(\d+))?=(\d+)")
-SPLITS = {"test": SplitSpec(60, 2, 4), "train": SplitSpec(120, 2, 4), "warmup": SplitSpec(90, 1, 3)}
+SPLITS = {
+    "test": SplitSpec(size=60, min_operations=2, max_operations=4),
+    "train": SplitSpec(size=120, min_operations=2, max_operations=4),
+    "warmup": SplitSpec(size=90, min_operations=1, max_operations=3),
+}
 
 
 def totals(prompt: str) -> list[int]:
@@ -164,12 +168,22 @@ def test_style_changes_solutions_and_no_problem():
 
 def test_a_split_too_large_raises_with_its_name():
     distinct = 9 * 9 + sum(range(1, 10))  # one operation: t + o, and t - o for o <= t
-    whole = {"hard": SplitSpec(distinct, 1, 1)}
+    whole = {"hard": SplitSpec(size=distinct, min_operations=1, max_operations=1)}
     assert len(make_splits("chain", whole, PERFECT, seed=0)["hard"]) == distinct
     with pytest.raises(ValueError, match=f"split 'hard': only {distinct} distinct"):
-        make_splits("chain", {"hard": SplitSpec(distinct + 1, 1, 1)}, PERFECT, seed=0)
+        make_splits(
+            "chain",
+            {"hard": SplitSpec(size=distinct + 1, min_operations=1, max_operations=1)},
+            PERFECT,
+            seed=0,
+        )
     with pytest.raises(ValueError, match="split 'second': only 0 distinct"):
-        make_splits("chain", {**whole, "second": SplitSpec(1, 1, 1)}, PERFECT, seed=0)
+        make_splits(
+            "chain",
+            {**whole, "second": SplitSpec(size=1, min_operations=1, max_operations=1)},
+            PERFECT,
+            seed=0,
+        )
 
 
 def test_an_unknown_task_raises_and_names_the_known_ones():
@@ -324,7 +338,11 @@ def test_a_count_problem_asks_how_often_a_letter_occurs(letters):
 def test_careful_counting_writes_every_letter_with_the_count_so_far():
     problems = count_problems(200)
     for problem, solution in zip(
-        problems, solve_counts(TraceStyle(1.0, 0.0, 1.0, 0.0), problems), strict=True
+        problems,
+        solve_counts(
+            TraceStyle(careful_author=1.0, careful_step=0.0, slip=1.0, noise=0.0), problems
+        ),
+        strict=True,
     ):
         text, wanted = problem["prompt"][:-3], problem["prompt"][-2]
         steps = [f"{text[i]}{text[: i + 1].count(wanted)}" for i in range(len(text))]
@@ -334,7 +352,10 @@ def test_careful_counting_writes_every_letter_with_the_count_so_far():
 def test_plain_counting_numbers_the_matches():
     for problem, solution in zip(
         count_problems(200),
-        solve_counts(TraceStyle(0.0, 0.0, 0.0, 0.0), count_problems(200)),
+        solve_counts(
+            TraceStyle(careful_author=0.0, careful_step=0.0, slip=0.0, noise=0.0),
+            count_problems(200),
+        ),
         strict=True,
     ):
         wanted, total = problem["prompt"][-2], int(problem["answer"])
@@ -344,7 +365,11 @@ def test_plain_counting_numbers_the_matches():
 def test_slips_of_plain_counting_overlook_all_but_the_first_match_of_a_run():
     problems = count_problems(300)
     for problem, solution in zip(
-        problems, solve_counts(TraceStyle(0.0, 0.0, 1.0, 0.0), problems), strict=True
+        problems,
+        solve_counts(
+            TraceStyle(careful_author=0.0, careful_step=0.0, slip=1.0, noise=0.0), problems
+        ),
+        strict=True,
     ):
         text, wanted = problem["prompt"][:-3], problem["prompt"][-2]
         assert solution.split("#")[1] == str(len(re.findall(f"{wanted}+", text)))
@@ -352,28 +377,45 @@ def test_slips_of_plain_counting_overlook_all_but_the_first_match_of_a_run():
 
 def test_share_of_slips_of_counting_is_the_style_s():
     problems = [{"prompt": "aa?a=", "answer": "2"}] * 4000
-    solutions = solve_counts(TraceStyle(0.0, 0.0, 0.3, 0.0), problems)
+    solutions = solve_counts(
+        TraceStyle(careful_author=0.0, careful_step=0.0, slip=0.3, noise=0.0), problems
+    )
     assert_share([solution == "a1#1" for solution in solutions], 0.3)
-    careful = solve_counts(TraceStyle(0.5, 0.0, 0.3, 0.0), problems)
+    careful = solve_counts(
+        TraceStyle(careful_author=0.5, careful_step=0.0, slip=0.3, noise=0.0), problems
+    )
     assert_share([solution == "a1#1" for solution in careful], 0.15)
 
 
 def test_share_of_careful_steps_and_noise_of_counting_are_the_style_s():
     problems = [{"prompt": "b?a=", "answer": "0"}] * 4000
-    steps = solve_counts(TraceStyle(0.0, 0.25, 0.0, 0.0), problems)
+    steps = solve_counts(
+        TraceStyle(careful_author=0.0, careful_step=0.25, slip=0.0, noise=0.0), problems
+    )
     assert_share([solution == "b0#0" for solution in steps], 0.25)
-    noisy = solve_counts(TraceStyle(1.0, 0.0, 0.0, 0.2), problems)
+    noisy = solve_counts(
+        TraceStyle(careful_author=1.0, careful_step=0.0, slip=0.0, noise=0.2), problems
+    )
     assert_share([solution == "b1#1" for solution in noisy], 0.1)  # downwards stops at zero
 
 
 @pytest.mark.parametrize("prompt", ["", "?a=", "abd?a=", "ab?d=", "ab?a", "aba="])
 def test_solve_count_refuses_what_is_not_a_count_problem(prompt):
     with pytest.raises(ValueError, match="not a count problem"):
-        solve_count(prompt, random.Random(0), TraceStyle(0.0, 0.0, 0.0, 0.0))
+        solve_count(
+            prompt,
+            random.Random(0),
+            TraceStyle(careful_author=0.0, careful_step=0.0, slip=0.0, noise=0.0),
+        )
 
 
 def test_count_uses_its_own_characters_only():
-    spec = {"train": SplitSpec(50, 5, 9), "warmup": SplitSpec(200, 5, 9)}
-    splits = make_splits("count", spec, TraceStyle(0.2, 0.2, 0.5, 0.1), 0)
+    spec = {
+        "train": SplitSpec(size=50, min_operations=5, max_operations=9),
+        "warmup": SplitSpec(size=200, min_operations=5, max_operations=9),
+    }
+    splits = make_splits(
+        "count", spec, TraceStyle(careful_author=0.2, careful_step=0.2, slip=0.5, noise=0.1), 0
+    )
     text = "".join(r["prompt"] + r.get("solution", "") for rs in splits.values() for r in rs)
     assert set(text) <= set(TASKS["count"].characters)

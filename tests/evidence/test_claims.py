@@ -36,18 +36,17 @@ def measure(name: str, claim: str, **changes) -> Measure:
         test="t",
         censored=None,
     )
-    return replace(found, **changes)
+    return found.changed(**changes)
 
 
 AREA = measure("area", "faster")
 DRAWDOWN = measure("drawdown", "stabler", higher_is_better=False)
 FINAL = measure("test_pass@1", "better")
-PLAN = replace(
-    load_plan(CLAIMS_PLAN),
+PLAN = load_plan(CLAIMS_PLAN).changed(
     sspo=("sspo",),
     baselines=("grpo", "gspo"),
     measures=(AREA, DRAWDOWN, FINAL),
-    factorial=Factorial(("grpo",), ("sapo",), ("gspo", "gmpo")),
+    factorial=Factorial(token_hard=("grpo",), token_soft=("sapo",), sequence_hard=("gspo", "gmpo")),
     deciding_regimes=("fresh",),
 )
 METHODS = ("grpo", "gspo", "gmpo", "sapo", "sspo", "sspo_arctan")
@@ -117,7 +116,7 @@ def test_a_gain_of_just_the_smallest_effect_is_supported_only_from_that_effect_o
     runs = make_runs({"sspo": 0.05}, noise=0.01)
     effect = {c.measure: c.effect for c in compare(PLAN, runs) if c.baseline == "grpo"}["area"]
     for smallest, verdict in ((effect * 0.999, "supported"), (effect * 1.001, "undecided")):
-        plan = replace(PLAN, measures=(replace(AREA, smallest_effect=smallest), DRAWDOWN, FINAL))
+        plan = PLAN.changed(measures=(AREA.changed(smallest_effect=smallest), DRAWDOWN, FINAL))
         found = [c for c in compare(plan, runs) if c.measure == "area" and c.baseline == "grpo"]
         assert found[0].verdict == verdict
 
@@ -137,7 +136,7 @@ def test_one_undecided_baseline_leaves_the_claim_undecided():
 
 
 def test_a_claim_that_holds_for_one_variant_is_supported_and_says_for_which():
-    plan = replace(PLAN, sspo=("sspo", "sspo_arctan"))
+    plan = PLAN.changed(sspo=("sspo", "sspo_arctan"))
     found = overall(plan, compare(plan, make_runs({"sspo": 0.1, "sspo_arctan": -0.1})))
     for claim in CLAIMS:
         assert found[claim]["verdict"] == "supported"
@@ -151,7 +150,7 @@ def test_a_claim_that_holds_for_one_variant_is_supported_and_says_for_which():
 def test_a_claim_must_hold_in_every_deciding_regime_and_the_others_are_told(deciding, expected):
     fresh = make_runs({"sspo": 0.1}, regimes=("fresh",))
     stale = make_runs({"sspo": -0.1}, regimes=("stale",), rng=1)
-    plan = replace(PLAN, deciding_regimes=deciding)
+    plan = PLAN.changed(deciding_regimes=deciding)
     found = overall(plan, compare(plan, pd.concat([fresh, stale], ignore_index=True)))
     for claim in CLAIMS:
         assert found[claim]["verdict"] == expected
@@ -174,7 +173,7 @@ def test_secondary_measures_never_decide_and_never_weaken_the_primary_ones():
     runs["noise"] = np.random.default_rng(0).normal(size=len(runs))
     extra = tuple(measure(f"n{i}", "better", primary=False) for i in range(20))
     runs = runs.assign(**{m.name: -runs["area"] for m in extra})
-    plan = replace(PLAN, measures=(*PLAN.measures, *extra))
+    plan = PLAN.changed(measures=(*PLAN.measures, *extra))
     assert verdicts(plan, runs) == all_claims("supported")
     without = {c.measure: c.p_gain for c in compare(PLAN, runs)}
     assert {c.measure: c.p_gain for c in compare(plan, runs) if c.primary} == without
@@ -195,7 +194,7 @@ def test_effect_interval_and_p_values_are_those_of_the_paired_differences():
     assert found.baseline_mean == pytest.approx(table["grpo"].mean())
     both = [t_p_value((table[b] - table["sspo"]).to_numpy()) for b in ("grpo", "gspo")]
     assert found.p_gain == pytest.approx(holm(both)[0])
-    none = replace(PLAN, multiplicity="none")
+    none = PLAN.changed(multiplicity="none")
     raw = next(c for c in compare(none, runs) if (c.measure, c.baseline) == ("drawdown", "grpo"))
     assert raw.p_gain == pytest.approx(t_p_value(better))
     assert raw.p_no_gain == pytest.approx(t_p_value(0.02 - better))
@@ -239,7 +238,7 @@ def test_a_method_that_never_ran_is_undecided_with_no_pairs():
 
 def test_seeds_that_agree_exactly_need_six_of_them_to_decide():
     """No spread to judge by: 2^-5 > 0.025 >= 2^-6 where they are as far apart as can be."""
-    one = replace(PLAN, baselines=("grpo",))
+    one = PLAN.changed(baselines=("grpo",))
     for seeds, verdict in ((5, "undecided"), (6, "supported")):
         runs = make_runs({"sspo": 0.1}, seeds=seeds, noise=0.0)
         runs[list(COLUMNS)] = np.where(runs[["method"] * 3] == "sspo", 0.0, 1.0)
@@ -254,7 +253,7 @@ def test_censored_times_are_compared_by_rank_and_counted():
         "time", "faster", higher_is_better=False, smallest_effect=0.0, test="signed_rank",
         censored="reached",
     )  # fmt: skip
-    plan = replace(PLAN, measures=(time, DRAWDOWN, FINAL), baselines=("grpo",))
+    plan = PLAN.changed(measures=(time, DRAWDOWN, FINAL), baselines=("grpo",))
     runs = make_runs(seeds=7)
     runs["time"] = np.where(runs["method"].eq("sspo"), 100.0 + runs["seed"], 500.0)
     runs["reached"] = np.where(runs["method"].eq("sspo"), 1.0, runs["seed"] % 2)
@@ -291,13 +290,11 @@ def test_scores_by_problem_add_an_interval_for_new_problems():
 
 
 def test_scores_of_a_measure_where_lower_is_better_are_turned_around():
-    lower = replace(FINAL, higher_is_better=False)
+    lower = FINAL.changed(higher_is_better=False)
     higher, turned = (
         next(
             c
-            for c in compare(
-                replace(PLAN, measures=(AREA, DRAWDOWN, m)), make_runs(), make_scores()
-            )
+            for c in compare(PLAN.changed(measures=(AREA, DRAWDOWN, m)), make_runs(), make_scores())
             if (c.measure, c.baseline) == ("test_pass@1", "grpo")
         )
         for m in (FINAL, lower)
@@ -309,10 +306,9 @@ def test_scores_of_a_measure_where_lower_is_better_are_turned_around():
 # Error rates
 
 
-ALL_BASELINES = replace(
-    PLAN,
+ALL_BASELINES = PLAN.changed(
     baselines=("grpo", "gspo", "gmpo", "sapo"),
-    measures=tuple(replace(m, smallest_effect=0.0) for m in PLAN.measures),
+    measures=tuple(m.changed(smallest_effect=0.0) for m in PLAN.measures),
     level=0.9,
     multiplicity="none",
 )
@@ -497,9 +493,9 @@ def test_the_plan_in_the_workflow_loads_and_covers_the_paper():
         ({"baselines": ()}, "at least one method"),
         ({"measures": (AREA, AREA, DRAWDOWN, FINAL)}, "stands twice"),
         ({"measures": (AREA, FINAL)}, "stabler without a primary measure"),
-        ({"measures": (replace(AREA, primary=False), DRAWDOWN, FINAL)}, "faster without"),
+        ({"measures": (AREA.changed(primary=False), DRAWDOWN, FINAL)}, "faster without"),
         (
-            {"measures": (replace(AREA, smallest_effect=-1.0), DRAWDOWN, FINAL)},
+            {"measures": (AREA.changed(smallest_effect=-1.0), DRAWDOWN, FINAL)},
             "of area: must be 0",
         ),
         ({"level": 95.0}, "level = 95.0"),
@@ -508,7 +504,7 @@ def test_the_plan_in_the_workflow_loads_and_covers_the_paper():
 )
 def test_a_plan_that_makes_no_sense_is_refused(change, message):
     with pytest.raises(ConfigError, match=message):
-        replace(PLAN, **change)
+        PLAN.changed(**change)
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,14 @@ def test_a_run_shorter_than_the_window_has_no_spike_share_and_all_other_measures
     records += [
         {"sampled_tokens": 10 * i, "pass@1": 0.2 + 0.1 * i, "grad_norm_max": 1.0} for i in (1, 2)
     ]
-    config = LearningConfig("pass@1", 0.3, 0.5, 0.1, 3.0, spike_window=2)
+    config = LearningConfig(
+        accuracy="pass@1",
+        target=0.3,
+        collapse_share=0.5,
+        collapse_margin=0.1,
+        spike_factor=3.0,
+        spike_window=2,
+    )
     measures = run_measures(records, config, budget=20.0)
     assert measures["spike_share"] is None
     assert measures["final_accuracy"] == pytest.approx(0.4)

@@ -1,7 +1,6 @@
 """The page of the claims says what the report says, and nothing of its own."""
 
 import re
-from dataclasses import replace
 
 import pytest
 
@@ -60,6 +59,6 @@ def test_tables_are_rectangular(page):
 
 
 def test_without_remedies_there_is_no_such_section():
-    report = claims_report(replace(PLAN, remedies=()), make_runs(METHODS))
+    report = claims_report(PLAN.changed(remedies=()), make_runs(METHODS))
     assert report["remedies"] == []
     assert "remedy" not in claims_page(report, {})

@@ -8,13 +8,13 @@ import torch
 import yaml
 
 from sspo.config.errors import ConfigError
-from sspo.config.profiles import check_config, merged
-from sspo.config.reading import from_dict
+from sspo.config.profile import check_profile
+from sspo.config.reading import merged, parse, plain
 from sspo.config.settings import ModelConfig, RunConfig
-from sspo.experiment.expand import expand_config
+from sspo.experiment.expand import expand_profile
 from sspo.experiment.runs import control_runs, rl_runs, tuning_runs
 from sspo.models.policy import build_model
-from support.paths import PROFILES, SCHEMA
+from support.paths import PROFILES
 
 CLIPS = [{"clip_low": 0.2, "clip_high": 0.2}, {"clip_low": 0.1, "clip_high": 0.1}]
 GATES = [{"gate": "sigmoid", "tau_pos": tau, "tau_neg": tau} for tau in (1.0, 2.0)]
@@ -54,12 +54,15 @@ def study(**changes) -> dict:
 
 
 def expand(config: dict) -> dict:
-    check_config(config, SCHEMA, "mine.yaml")
-    return expand_config(config, "mine.yaml")
+    return expand_profile(check_profile(config, "mine.yaml"), "mine.yaml")
+
+
+def runs_of(config: dict) -> list[dict]:
+    return [plain(run) for run in rl_runs(check_profile(config, "mine.yaml"))]
 
 
 def test_a_name_says_what_is_not_the_main_thing():
-    names = {run["run"] for run in rl_runs(study())}
+    names = {run["run"] for run in runs_of(study())}
     assert names == {
         *(f"{m}{b}-s{s}" for m in ("grpo", "sspo") for b in ("", "-second") for s in (3, 4)),
         *(
@@ -71,7 +74,7 @@ def test_a_name_says_what_is_not_the_main_thing():
 
 
 def test_every_method_meets_the_same_bases_seeds_and_settings_in_every_regime():
-    runs = rl_runs(study())
+    runs = runs_of(study())
     differs = ("run", "method", "objective")
     shared = {
         method: [
@@ -86,7 +89,7 @@ def test_every_method_meets_the_same_bases_seeds_and_settings_in_every_regime():
 
 
 def test_a_regime_changes_what_it_names_and_nothing_else():
-    runs = {run["run"]: from_dict(RunConfig, run) for run in rl_runs(study())}
+    runs = {run["run"]: parse(RunConfig, run) for run in runs_of(study())}
     main, stale = runs["sspo-second-s3"], runs["sspo-stale-second-s7"]
     assert (stale.regime, stale.base, stale.train.updates_per_rollout) == ("stale", "second", 16)
     assert stale.rollout.prompts_per_step == 128
@@ -97,13 +100,13 @@ def test_a_regime_changes_what_it_names_and_nothing_else():
 
 def test_a_methods_own_override_wins_over_the_regimes():
     config = study(methods={"sspo": {"train": {"steps": 7}}})
-    runs = {run["run"]: run for run in rl_runs(config)}
+    runs = {run["run"]: run for run in runs_of(config)}
     assert runs["sspo-stale-second-s7"]["train"]["steps"] == 7
     assert runs["grpo-stale-second-s7"]["train"]["steps"] == 20
 
 
 def test_tuned_says_what_the_tuning_decides():
-    tuned = {run["regime"]: run["tuned"] for run in rl_runs(study())}
+    tuned = {run["regime"]: run["tuned"] for run in runs_of(study())}
     assert tuned == {
         "main": "everything",
         "stale": "everything",
@@ -112,26 +115,28 @@ def test_tuned_says_what_the_tuning_decides():
     }
     untuned = study()
     del untuned["tuning"], untuned["regimes"]
-    assert {run["tuned"] for run in rl_runs(untuned)} == {"nothing"}
+    assert {run["tuned"] for run in runs_of(untuned)} == {"nothing"}
 
 
 def test_trials_are_all_pairs_of_rates_and_parameters_for_every_method():
-    runs, choice = tuning_runs(study())
-    assert {len(trials) for trials in choice["trials"].values()} == {4}
-    by_name = {run["run"]: run for run in runs}
+    runs, choice = tuning_runs(check_profile(study(), "mine.yaml"))
+    assert {len(trials) for trials in choice.trials.values()} == {4}
+    by_name = {run.run: run for run in runs}
     assert len(by_name) == len(runs) == 8
     for method, params in (("grpo", CLIPS), ("sspo", GATES)):
         expected = itertools.product([1e-4, 2e-4], params)
-        for trial, (rate, values) in zip(choice["trials"][method], expected, strict=True):
-            (name,) = trial["runs"]
-            run = from_dict(RunConfig, by_name[name])
+        for trial, (rate, values) in zip(choice.trials[method], expected, strict=True):
+            run = by_name[trial.runs[0]]
+            assert len(trial.runs) == 1
             assert (run.regime, run.seed, run.train.learning_rate) == ("tuning", 9, rate)
             assert run.objective.params == values
-    assert tuning_runs({k: v for k, v in study().items() if k != "tuning"}) == ([], None)
+    untuned = study()
+    del untuned["tuning"], untuned["regimes"]
+    assert tuning_runs(check_profile(untuned, "mine.yaml")) == ([], None)
 
 
 def test_the_control_accompanies_the_main_regime_on_each_base():
-    names = [run["run"] for run in control_runs(study())]
+    names = [run.run for run in control_runs(check_profile(study(), "mine.yaml"))]
     assert names == [
         "supervised-s3",
         "supervised-s4",
@@ -153,7 +158,7 @@ BAD = [
     ({"experiment": {"bases": ["second"]}}, "experiment.bases: figures show runs from 'base'"),
     ({"experiment": {"bases": ["base", "third"]}}, "experiment.bases: 'third' is not defined"),
     ({"regimes": {"other": {"bases": ["nowhere"]}}}, "regimes.other.bases: 'nowhere'"),
-    ({"regimes": {"second": STUDY["regimes"]["other"]}}, "regimes.second: a base model has this"),
+    ({"regimes": {"second": STUDY["regimes"]["other"]}}, "regimes.second: this name is taken"),
     ({"tuning": {"params": {"grpo": CLIPS[:1]}}}, "every method needs the same number of trials"),
     ({"tuning": {"params": {"grpo": [{"clip": 1}, {"clip": 2}]}}}, "grpo has no parameter 'clip'"),
     ({"tuning": {"params": {"sapo": CLIPS}}}, "tuning.params.sapo: no regime runs this method"),
@@ -199,7 +204,7 @@ def test_a_method_without_anything_to_try_is_named():
 def test_the_shipped_studies_compare_equal_numbers_of_updates_and_minibatches(profile):
     default = yaml.safe_load((PROFILES / "default.yaml").read_text(encoding="utf-8"))
     overlay = yaml.safe_load((PROFILES / profile).read_text(encoding="utf-8"))
-    runs = [from_dict(RunConfig, run) for run in rl_runs(merged(default, overlay))]
+    runs = [parse(RunConfig, run) for run in runs_of(merged(default, overlay))]
     sizes = {
         (
             run.train.steps * run.train.updates_per_rollout,
@@ -214,7 +219,7 @@ def test_the_shipped_studies_compare_equal_numbers_of_updates_and_minibatches(pr
 def test_the_gpu_profile_trains_a_model_of_ten_to_fifty_million_parameters():
     default = yaml.safe_load((PROFILES / "default.yaml").read_text(encoding="utf-8"))
     overlay = yaml.safe_load((PROFILES / "gpu.yaml").read_text(encoding="utf-8"))
-    model = from_dict(ModelConfig, expand(merged(default, overlay))["base"]["model"])
+    model = parse(ModelConfig, expand(merged(default, overlay))["base"]["model"])
     with torch.device("meta"):
         policy = build_model(model, vocab_size=20, seed=0)
     assert 10e6 < sum(p.numel() for p in policy.parameters()) < 50e6

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sspo.config.reading import from_dict
+from sspo.config.reading import parse
 from sspo.config.study import TuningConfig
 from sspo.experiment.tuning import apply_choice, choose, trial_score
 
@@ -16,7 +16,7 @@ TRIALS = {
         {"learning_rate": 2e-4, "params": {"gate": "sigmoid"}, "runs": ["d0", "d1"]},
     ],
 }
-CONFIG = from_dict(TuningConfig, {"accuracy": "pass@1", "validations": 2, "trials": TRIALS})
+CONFIG = parse(TuningConfig, {"accuracy": "pass@1", "validations": 2, "trials": TRIALS})
 
 
 def records(*accuracies, between=3):

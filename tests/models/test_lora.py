@@ -31,7 +31,7 @@ def logits(model):
 @pytest.fixture
 def adapted(model):
     """A model with adapters that do something."""
-    add_adapters(model, LoraConfig(4, 8.0), seed=0)
+    add_adapters(model, LoraConfig(rank=4, alpha=8.0), seed=0)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -41,14 +41,14 @@ def adapted(model):
 
 def test_new_adapters_change_no_logit_and_no_global_random_number(model):
     before, state = logits(model), torch.get_rng_state()
-    add_adapters(model, LoraConfig(4, 8.0), seed=0)
+    add_adapters(model, LoraConfig(rank=4, alpha=8.0), seed=0)
     assert torch.equal(logits(model), before)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_only_adapters_are_trained_and_they_are_float32_beside_bfloat16_weights(model):
     model = model.bfloat16()
-    add_adapters(model, LoraConfig(4, 8.0), seed=0)
+    add_adapters(model, LoraConfig(rank=4, alpha=8.0), seed=0)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     linear = [n for n, m in model.named_modules() if n.endswith("_proj")]
     assert len(trained) == 2 * len(linear) == 2 * 14
@@ -63,7 +63,7 @@ def test_the_seed_alone_decides_the_first_adapters(model):
     others = []
     for seed in (0, 0, 1):
         other = copy.deepcopy(model)
-        add_adapters(other, LoraConfig(4, 8.0), seed=seed)
+        add_adapters(other, LoraConfig(rank=4, alpha=8.0), seed=seed)
         others.append(other.model.layers[0].mlp.up_proj.lora_A["default"].weight)
     assert torch.equal(others[0], others[1])
     assert not torch.equal(others[0], others[2])
@@ -95,7 +95,7 @@ def test_a_merged_model_is_plain_and_computes_the_same(adapted):
 
 def train_with_adapters(folder, steps=3):
     actors = make_actors()
-    add_adapters(actors.policy, LoraConfig(4, 8.0), seed=0)
+    add_adapters(actors.policy, LoraConfig(rank=4, alpha=8.0), seed=0)
     config = run_config(rank=4, steps=steps)
     train(config, actors, PROBLEMS, CheckpointStore(folder, "f"), RunLog(folder))
     return actors
@@ -134,4 +134,4 @@ def test_peft_not_installed_is_one_line_with_the_fix(model, monkeypatch):
     with pytest.raises(
         ConfigError, match=r"lora\.rank = 4: peft is not installed; run `make lora`"
     ):
-        add_adapters(model, LoraConfig(4, 8.0), seed=0)
+        add_adapters(model, LoraConfig(rank=4, alpha=8.0), seed=0)

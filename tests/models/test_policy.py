@@ -86,8 +86,8 @@ def run_settings(gradient_checkpointing=False, dtype="float32", rank=0, kl_every
     return SimpleNamespace(
         seed=0,
         train=SimpleNamespace(gradient_checkpointing=gradient_checkpointing, kl_every=kl_every),
-        lora=LoraConfig(rank, 8.0),
-        compute=ComputeConfig("cpu", dtype, 1),
+        lora=LoraConfig(rank=rank, alpha=8.0),
+        compute=ComputeConfig(device="cpu", dtype=dtype, threads=1),
     )
 
 
@@ -423,7 +423,11 @@ def test_a_saved_tokenizer_is_the_same_to_auto_tokenizer(model, tokenizer, tmp_p
 
 def test_what_a_killed_process_left_while_saving_is_gone_after_the_next(tmp_path):
     tokenizer = character_tokenizer("abc")
-    model = build_model(ModelConfig(16, 1, 1, 16, 32), len(tokenizer), seed=0)
+    model = build_model(
+        ModelConfig(hidden_size=16, layers=1, heads=1, mlp_size=16, context=32),
+        len(tokenizer),
+        seed=0,
+    )
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / ".tmpAbC123").write_bytes(b"half of the weights")
     save_model(model, tokenizer, tmp_path / "model")

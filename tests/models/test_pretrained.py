@@ -31,7 +31,7 @@ def test_a_published_model_keeps_its_weights_and_precision_as_a_base(tmp_path, a
     source = published(architecture, tied)
     source.save_pretrained(tmp_path / "hub")
     chat_tokenizer().save_pretrained(tmp_path / "hub")
-    model, tokenizer = load_published(CheckpointConfig(str(tmp_path / "hub"), ""))
+    model, tokenizer = load_published(CheckpointConfig(source=str(tmp_path / "hub"), revision=""))
     save_model(model, tokenizer, tmp_path / "base")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     assert again.dtype == torch.bfloat16
@@ -75,7 +75,9 @@ def test_vllm_follows_float32_weights_of_a_published_model_in_training(tmp_path,
         tokenizer,
         folder=tmp_path,
         dtype=dtype,
-        sampling=SamplingConfig(1.0, 20, 8, (TURN,)),
+        sampling=SamplingConfig(
+            temperature=1.0, max_response_tokens=20, max_batch=8, stop_tokens=(TURN,)
+        ),
         seed=0,
     )
     prompts = tokenizer([f"<|im_start|>user\n{i} + 2 = ?{TURN}\n" for i in range(6)])["input_ids"]
@@ -117,7 +119,7 @@ def test_a_folder_without_weights_is_refused_before_anything_runs(tmp_path):
         with pytest.raises(
             ConfigError, match=r"no folder with \.safetensors .*checkpoint\.revision"
         ):
-            checkpoint_files(CheckpointConfig(str(source), ""))
+            checkpoint_files(CheckpointConfig(source=str(source), revision=""))
 
 
 def test_a_repository_that_cannot_be_reached_says_how_to_bring_it_here(monkeypatch):
@@ -130,7 +132,7 @@ def test_a_repository_that_cannot_be_reached_says_how_to_bring_it_here(monkeypat
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     with pytest.raises(ConfigError) as caught:
-        checkpoint_folder(CheckpointConfig("Qwen/Qwen2.5-Math-1.5B", REVISION))
+        checkpoint_folder(CheckpointConfig(source="Qwen/Qwen2.5-Math-1.5B", revision=REVISION))
     message = str(caught.value)
     assert "\n" not in message
     assert "no network" in message
@@ -142,7 +144,7 @@ def test_a_repository_is_read_at_its_revision(tmp_path, monkeypatch):
 
     saved(tmp_path)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
-    config = CheckpointConfig("Qwen/Qwen2.5-Math-1.5B", REVISION)
+    config = CheckpointConfig(source="Qwen/Qwen2.5-Math-1.5B", revision=REVISION)
     assert checkpoint_files(config) == []
     assert load_published(config)[0].num_parameters() == published("qwen2").num_parameters()
 

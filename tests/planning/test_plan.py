@@ -14,11 +14,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCau
 
 from sspo.config.errors import ConfigError
 from sspo.config.launch_file import Launch, read_launch
-from sspo.config.profiles import merged
-from sspo.config.reading import from_dict
+from sspo.config.profile import check_profile
+from sspo.config.reading import merged, parse
 from sspo.config.settings import LoraConfig, ModelConfig, RunConfig
 from sspo.data.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
-from sspo.experiment.expand import expand_config
+from sspo.experiment.expand import expand_profile
 from sspo.models.lora import add_adapters
 from sspo.models.policy import ScoreBatch, build_model, save_model, score
 from sspo.models.tokenizer import character_tokenizer
@@ -72,7 +72,7 @@ def expand(*changes):
     config = read("default.yaml")
     for change in changes:
         config = merged(config, change)
-    return expand_config(copy.deepcopy(config), "test")
+    return expand_profile(check_profile(copy.deepcopy(config), "test"), "test")
 
 
 def jobs_of(configs):
@@ -98,10 +98,10 @@ TINY = {
 @pytest.mark.parametrize(
     "model",
     [
-        ModelConfig(32, 2, 1, 64, 128),
-        ModelConfig(64, 3, 2, 192, 128),
-        ModelConfig(96, 1, 3, 40, 64),
-        ModelConfig(512, 2, 8, 1536, 320),
+        ModelConfig(hidden_size=32, layers=2, heads=1, mlp_size=64, context=128),
+        ModelConfig(hidden_size=64, layers=3, heads=2, mlp_size=192, context=128),
+        ModelConfig(hidden_size=96, layers=1, heads=3, mlp_size=40, context=64),
+        ModelConfig(hidden_size=512, layers=2, heads=8, mlp_size=1536, context=320),
     ],
 )
 def test_parameters_of_a_model_from_scratch_are_counted_exactly(model):
@@ -116,7 +116,7 @@ def test_adapters_are_counted_exactly():
     pytest.importorskip("peft", reason="peft is not installed (`make lora`)")
     config = ModelConfig(hidden_size=64, layers=3, heads=2, mlp_size=96, context=64)
     model = build_model(config, 18, seed=0)
-    add_adapters(model, LoraConfig(4, 8.0), seed=0)
+    add_adapters(model, LoraConfig(rank=4, alpha=8.0), seed=0)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert adapter_parameters(scratch_size(config, CHARACTERS), 4) == trained
 
@@ -606,11 +606,18 @@ def test_a_plan_that_cannot_fit_ends_with_one_line_and_an_error(tmp_path):
 
 
 def test_rates_of_a_step_are_positive(tmp_path):
-    config = from_dict(RunConfig, expand(TINY)["runs/sspo-s0"])
+    config = parse(RunConfig, expand(TINY)["runs/sspo-s0"])
     tokenizer = character_tokenizer(CHARACTERS)
-    model = build_model(ModelConfig(32, 2, 1, 64, 128), len(tokenizer), seed=0)
+    model = build_model(
+        ModelConfig(hidden_size=32, layers=2, heads=1, mlp_size=64, context=128),
+        len(tokenizer),
+        seed=0,
+    )
     save_model(model, tokenizer, tmp_path)
-    style, split = TraceStyle(0.1, 0.2, 0.8, 0.0), {"train": SplitSpec(3, 3, 5)}
+    style, split = (
+        TraceStyle(careful_author=0.1, careful_step=0.2, slip=0.8, noise=0.0),
+        {"train": SplitSpec(size=3, min_operations=3, max_operations=5)},
+    )
     problems = make_splits("chain", split, style, 0)["train"]
     rates = measure_step(config, tmp_path, problems, learned=False)
     assert min(rates.sampled_per_second, rates.trained_per_second, rates.start_seconds) > 0
@@ -628,7 +635,7 @@ def test_the_measured_step_is_short_and_of_equal_shares(prompts, updates, group)
         "rollout": {"prompts_per_step": prompts, "group_size": group},
         "train": {"updates_per_rollout": updates},
     }
-    run = from_dict(RunConfig, expand(changes)["runs/sspo-s0"])
+    run = parse(RunConfig, expand(changes)["runs/sspo-s0"])
     short = shortened(run)
     count = short.rollout.prompts_per_step
     assert count * group <= max(MOST_RESPONSES, 2 * group)

@@ -120,12 +120,15 @@ def test_any_gold_and_any_text_agree_with_splitting_by_hand(gold, text):
 
 
 def test_the_configuration_chooses_the_reward():
-    assert make_reward(RewardConfig("exact", 1.0, 512, 1000)) is exact_reward
+    assert (
+        make_reward(RewardConfig(name="exact", time_limit=1.0, memory_mb=512, max_characters=1000))
+        is exact_reward
+    )
 
 
 def test_the_checker_of_latex_gets_the_configuration(monkeypatch):
     monkeypatch.setattr("sspo.rewards.math.MathReward", lambda config: config)
-    config = RewardConfig("math", 1.0, 512, 1000)
+    config = RewardConfig(name="math", time_limit=1.0, memory_mb=512, max_characters=1000)
     assert make_reward(config) is config
 
 

@@ -2,7 +2,6 @@ r"""LaTeX answers: what earns the reward, and that no answer, kill or caller can
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import signal
@@ -29,7 +28,7 @@ from sspo.rewards.worker import CORRECT, CRASHED, TIMEOUT, WRONG
 from sspo.rollout.engine import Completion
 from support.paths import SOURCE, TESTS
 
-CONFIG = RewardConfig("math", time_limit=1.0, memory_mb=512, max_characters=1000)
+CONFIG = RewardConfig(name="math", time_limit=1.0, memory_mb=512, max_characters=1000)
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +367,7 @@ def test_a_checker_killed_in_the_middle_is_started_again():
 
 
 def test_a_killed_checker_takes_its_comparison_along_and_killed_twice_is_a_reason():
-    reward, found = MathReward(dataclasses.replace(CONFIG, time_limit=90.0)), []
+    reward, found = MathReward(CONFIG.changed(time_limit=90.0)), []
     ask = threading.Thread(target=lambda: found.append(reason(reward, "1/7", "9^{9^{9^9}}")))
     ask.start()
     first = second = reward._checker._process
@@ -402,7 +401,7 @@ def test_a_checker_that_dies_or_hangs_is_a_reason(tmp_path, monkeypatch, after_r
 def test_a_checker_that_cannot_start_is_one_line_with_the_key():
     # 16 MiB are less than the interpreter itself has taken, so that no import can fit on any machine.
     with pytest.raises(ConfigError, match="reward.memory_mb = 16"):
-        MathReward(RewardConfig("math", 1.0, 16, 1000))
+        MathReward(RewardConfig(name="math", time_limit=1.0, memory_mb=16, max_characters=1000))
 
 
 def test_the_checker_ends_with_its_caller():

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from sspo.config.errors import ConfigError
-from sspo.config.profiles import check_config
-from sspo.experiment.expand import expand_config
-from support.paths import PROFILES, SCHEMA
+from sspo.config.profile import check_profile
+from sspo.experiment.expand import expand_profile
+from support.paths import PROFILES
 
 REMOVE = object()
 
@@ -79,8 +79,7 @@ def changed(changes: dict[str, object]) -> dict:
 
 def expand(changes: dict[str, object] | None = None, source: str = "mine.yaml") -> dict:
     config = changed(changes or {})
-    check_config(config, SCHEMA, source)
-    return expand_config(config, source)
+    return expand_profile(check_profile(config, source), source)
 
 
 def refusal(changes: dict[str, object]) -> str:

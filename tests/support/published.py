@@ -68,4 +68,4 @@ def published(architecture: str, tied: bool = False):
 def saved(folder, architecture="qwen2", max_shard_size="1GB") -> CheckpointConfig:
     published(architecture).save_pretrained(folder, max_shard_size=max_shard_size)
     chat_tokenizer().save_pretrained(folder)
-    return CheckpointConfig(str(folder), "")
+    return CheckpointConfig(source=str(folder), revision="")

@@ -46,9 +46,12 @@ SEQUENCE_MEAN = ("grpo", "gspo", "gmpo", "sapo", "sspo")
 TOKENIZER = character_tokenizer(CHARACTERS)
 
 
-PROBLEMS = make_splits("chain", {"train": SplitSpec(16, 2, 4)}, TraceStyle(0.1, 0.2, 0.5, 0.0), 0)[
-    "train"
-]
+PROBLEMS = make_splits(
+    "chain",
+    {"train": SplitSpec(size=16, min_operations=2, max_operations=4)},
+    TraceStyle(careful_author=0.1, careful_step=0.2, slip=0.5, noise=0.0),
+    0,
+)["train"]
 
 
 def mixed_reward(answer, completion):
@@ -86,7 +89,7 @@ def run_config(objective="sspo", **changes):
         seed=seed,
         tuned="nothing",
         trainer="native",
-        objective=ObjectiveConfig(objective, PARAMS[objective]),
+        objective=ObjectiveConfig(name=objective, params=PARAMS[objective]),
         advantages=AdvantageConfig(normalize_std=True),
         rollout=RolloutConfig(
             engine="torch",
@@ -102,10 +105,10 @@ def run_config(objective="sspo", **changes):
             correction_cap=1.5,
         ),
         train=TrainConfig(**{**settings, **changes}),
-        lora=LoraConfig(rank, 8.0),
-        validation=ValidationConfig(4, 1),
-        reward=RewardConfig("exact", 5.0, 1024, 1000),
-        compute=ComputeConfig("cpu", dtype, 1),
+        lora=LoraConfig(rank=rank, alpha=8.0),
+        validation=ValidationConfig(problems=4, samples=1),
+        reward=RewardConfig(name="exact", time_limit=5.0, memory_mb=1024, max_characters=1000),
+        compute=ComputeConfig(device="cpu", dtype=dtype, threads=1),
     )
 
 

@@ -43,9 +43,9 @@ def supervised_config(steps):
         sampling=SamplingConfig(
             temperature=1.0, max_response_tokens=8, max_batch=64, stop_tokens=()
         ),
-        reward=RewardConfig("exact", 5.0, 1024, 1000),
-        validation=ValidationConfig(2, 1),
-        compute=ComputeConfig("cpu", "float32", 1),
+        reward=RewardConfig(name="exact", time_limit=5.0, memory_mb=1024, max_characters=1000),
+        validation=ValidationConfig(problems=2, samples=1),
+        compute=ComputeConfig(device="cpu", dtype="float32", threads=1),
     )
 
 

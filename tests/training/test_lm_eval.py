@@ -35,8 +35,24 @@ def benchmark(tmp_path_factory):
         shown = int(str(problem["answer"])) + (i in WRONG)
         problem["solution"] = rf"so \boxed{{{shown}}}"
     tokenizer = chat_tokenizer()
-    model = build_model(ModelConfig(64, 2, 2, 128, 320), len(tokenizer), seed=0)
-    settings = SupervisedConfig(150, 8, 8, 3e-3, "cosine", 10, (0.9, 0.99), 0.0, 1.0, 60, 0)
+    model = build_model(
+        ModelConfig(hidden_size=64, layers=2, heads=2, mlp_size=128, context=320),
+        len(tokenizer),
+        seed=0,
+    )
+    settings = SupervisedConfig(
+        steps=150,
+        batch_size=8,
+        micro_batch=8,
+        learning_rate=3e-3,
+        schedule="cosine",
+        warmup_steps=10,
+        betas=(0.9, 0.99),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        log_every=60,
+        eval_every=0,
+    )
     examples = encode_solutions(problems, tokenizer)
     train_supervised(model, examples, settings, 0, dict, lambda record: None)
     save_model(model, tokenizer, folder / "model")
@@ -96,7 +112,7 @@ def test_greedy_accuracy_and_responses_equal_those_of_lm_eval(benchmark):
         problems,
         TorchEngine(model, tokenizer),
         tokenizer,
-        make_reward(RewardConfig("math", 5.0, 1024, 1000)),
+        make_reward(RewardConfig(name="math", time_limit=5.0, memory_mb=1024, max_characters=1000)),
         samples=1,
         temperature=1.0,
         max_tokens=24,

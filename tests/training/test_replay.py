@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -220,7 +219,7 @@ def test_weights_that_stopped_being_finite_are_not_saved(tmp_path):
 
 def test_changes_to_the_run_config_survive_the_round_trip(tmp_path):
     config, actors = run_config(), make_actors()
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, micro_batch=3))
+    config = config.changed(train={"micro_batch": 3})
     error = sound_error(config, actors)
     save_failure(tmp_path / "failure", error, config, actors.policy, TOKENIZER)
     assert replay(tmp_path / "failure").failure["config"]["train"]["micro_batch"] == 3

@@ -19,7 +19,9 @@ from sspo.training.optim import apply_update, learning_rate_at, make_optimizer
 from sspo.training.supervised import encode_solutions, train_supervised
 
 STYLE = TraceStyle(careful_author=0.3, careful_step=0.3, slip=0.5, noise=0.0)
-RECORDS = make_splits("chain", {"warmup": SplitSpec(12, 1, 4)}, STYLE, seed=0)["warmup"]
+RECORDS = make_splits(
+    "chain", {"warmup": SplitSpec(size=12, min_operations=1, max_operations=4)}, STYLE, seed=0
+)["warmup"]
 
 
 def settings(**changes) -> SupervisedConfig:

@@ -15,13 +15,14 @@ import torch
 import yaml
 
 from sspo.config.errors import ConfigError
+from sspo.config.profile import check_profile
 from sspo.config.settings import (
     ComputeConfig,
     SamplingConfig,
     ValidationConfig,
 )
 from sspo.data.problems import check_lengths, read_jsonl, write_jsonl
-from sspo.experiment.expand import expand_config
+from sspo.experiment.expand import expand_profile
 from sspo.models.policy import load_model
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.locks import hold_folder
@@ -43,7 +44,7 @@ def test_a_prompt_longer_than_the_context_names_file_and_problem(tokenizer):
 def test_validation_repeats_itself_and_uses_the_first_problems_only(model, tokenizer):
     engine = TorchEngine(model, tokenizer, shares_policy=True)
     sampling = SamplingConfig(temperature=1.0, max_response_tokens=8, max_batch=64, stop_tokens=())
-    make = [make_validation(p, engine, tokenizer, exact_reward, ValidationConfig(1, 2), sampling, 0)
+    make = [make_validation(p, engine, tokenizer, exact_reward, ValidationConfig(problems=1, samples=2), sampling, 0)
             for p in (PROBLEMS, PROBLEMS[:1])]  # fmt: skip
     assert make[0]() == make[0]() == make[1]()
     assert set(make[0]()) == {"greedy", "pass@1"}
@@ -61,7 +62,7 @@ def test_a_gold_that_nothing_can_earn_stops_a_script_before_it_computes(
     tmp_path, script, place, inputs
 ):
     settings = yaml.safe_load((ROOT / "config/default.yaml").read_text(encoding="utf-8"))
-    configs = expand_config(settings, "default.yaml")
+    configs = expand_profile(check_profile(settings, "default.yaml"), "default.yaml")
     for name, config in (("config", configs[place]), ("tracking", configs["tracking"])):
         (tmp_path / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
     bad = [*PROBLEMS, {"id": "c", "prompt": "1+1=", "answer": "1#2", "solution": "+1=2#2"}]
@@ -101,7 +102,7 @@ def test_validation_follows_the_model_in_either_precision(model, tokenizer, tmp_
     records = [{**problem, "solution": f"#{problem['answer']}"} for problem in PROBLEMS]
     config = supervised_config(60)
     supervised = dataclasses.replace(config.supervised, learning_rate=1e-2, eval_every=60)
-    compute = ComputeConfig("cpu", dtype, 1)
+    compute = ComputeConfig(device="cpu", dtype=dtype, threads=1)
     config = dataclasses.replace(config, supervised=supervised, compute=compute)
     train_supervised_run(model, tokenizer, tmp_path, records, config=config)
     accuracy = [r["greedy"] for r in read_jsonl(tmp_path / "metrics.jsonl") if "greedy" in r]
@@ -192,4 +193,4 @@ def test_a_script_without_its_paths_says_which_are_missing(monkeypatch, capsys):
 def test_a_missing_gpu_is_refused_by_name(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ConfigError, match="compute.device = 'cuda'"):
-        set_up_torch(ComputeConfig("cuda", "float32", 1))
+        set_up_torch(ComputeConfig(device="cuda", dtype="float32", threads=1))

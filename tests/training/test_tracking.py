@@ -24,7 +24,7 @@ from support.runs import PROBLEMS as PROMPTS
 from support.runs import make_actors, read_metrics, run_config
 from support.supervised_runs import PROBLEMS, train_supervised_run
 
-NOWHERE = TrackingConfig("none", "")
+NOWHERE = TrackingConfig(service="none", project="")
 RECORDS = [
     {"step": 0, "sampled_tokens": 0, "pass@1": 0.125, "greedy": 0.25},
     {"step": 1, "sampled_tokens": 640, "loss": -1.5, "mass_pos_up": None, "label": "x"},
@@ -179,7 +179,7 @@ def test_the_log_of_a_run_is_the_same_with_and_without_a_tracker(tmp_path):
 
 def test_a_supervised_run_shows_its_metrics_on_the_axis_of_rl_steps(model, tokenizer, tmp_path):
     records = [{**problem, "solution": f"{problem['answer']}#"} for problem in PROBLEMS]
-    tracker = Tracker(tmp_path, "base", TrackingConfig("none", ""))
+    tracker = Tracker(tmp_path, "base", TrackingConfig(service="none", project=""))
     train_supervised_run(model, tokenizer, tmp_path, records, tracker)
     assert events(tmp_path) == expected(read_jsonl(tmp_path / "metrics.jsonl"))
 
@@ -191,7 +191,7 @@ def test_a_supervised_run_shows_its_metrics_on_the_axis_of_rl_steps(model, token
 def test_a_service_gets_the_numbers_under_the_name_of_the_run(tmp_path, install, name):
     service = Service()
     install(name, service)
-    tracker = Tracker(tmp_path, "sspo-s0", TrackingConfig(name, "study"))
+    tracker = Tracker(tmp_path, "sspo-s0", TrackingConfig(service=name, project="study"))
     assert service.started == []
     for record in RECORDS:
         tracker(record["step"], record)
@@ -205,7 +205,7 @@ def test_a_service_gets_the_numbers_under_the_name_of_the_run(tmp_path, install,
 def test_wandb_keeps_to_the_folder_of_the_run_and_does_not_hold_up_its_end(tmp_path, install):
     service = Service()
     install("wandb", service)
-    Tracker(tmp_path, "sspo-s0", TrackingConfig("wandb", "study"))(0, {"loss": 1.0})
+    Tracker(tmp_path, "sspo-s0", TrackingConfig(service="wandb", project="study"))(0, {"loss": 1.0})
     assert Path(service.started[0]["dir"]) == tmp_path
     assert 0 < service.started[0]["settings"]["finish_timeout"] <= 60
 
@@ -214,7 +214,7 @@ def test_wandb_keeps_to_the_folder_of_the_run_and_does_not_hold_up_its_end(tmp_p
 def test_a_service_that_fails_is_left_out_with_one_warning(tmp_path, install, caplog, fails_at):
     service = Service(fails_at)
     install("wandb", service)
-    tracker = Tracker(tmp_path, "sspo-s0", TrackingConfig("wandb", "study"))
+    tracker = Tracker(tmp_path, "sspo-s0", TrackingConfig(service="wandb", project="study"))
     with caplog.at_level(logging.WARNING):
         for record in RECORDS:
             tracker(record["step"], record)
@@ -230,7 +230,9 @@ def test_tensorboard_that_cannot_write_stops_neither_the_run_nor_the_service(
     service = Service()
     install("trackio", service)
     (tmp_path / "tensorboard").write_text("a file where the folder should be")
-    train_tracked(tmp_path, Tracker(tmp_path, "sspo-s0", TrackingConfig("trackio", "study")))
+    train_tracked(
+        tmp_path, Tracker(tmp_path, "sspo-s0", TrackingConfig(service="trackio", project="study"))
+    )
     assert [step for step, _ in service.logged] == [0, 1, 2, 3]
     warnings = [r.getMessage() for r in caplog.records if r.name == "sspo.training.tracking"]
     assert len(warnings) == 1 and "TensorBoard" in warnings[0]
@@ -240,7 +242,7 @@ def test_tensorboard_that_cannot_write_stops_neither_the_run_nor_the_service(
 def test_a_missing_service_is_an_error_that_names_key_and_fix(tmp_path, install, name):
     install(name, None)
     with pytest.raises(ConfigError) as refused:
-        Tracker(tmp_path, "sspo-s0", TrackingConfig(name, "study"))
+        Tracker(tmp_path, "sspo-s0", TrackingConfig(service=name, project="study"))
     message = str(refused.value)
     for fragment in (f"tracking.service = '{name}'", "pip install", f'".[{name}]"', "none"):
         assert fragment in message
@@ -256,4 +258,4 @@ def test_missing_tensorboard_is_an_error_that_names_key_and_fix(install):
 @pytest.mark.parametrize("service", ["wandb", "trackio"])
 def test_a_service_without_a_project_is_refused(service):
     with pytest.raises(ConfigError, match=rf"tracking\.project: .*'{service}'"):
-        TrackingConfig(service, "")
+        TrackingConfig(service=service, project="")

@@ -435,9 +435,7 @@ def test_a_run_whose_log_was_damaged_starts_over_rather_than_lose_records(tmp_pa
     config = run_config(steps=3)
     whole = run_training(tmp_path / "whole", config)
     folder = tmp_path / "resumed"
-    run_training(
-        folder, dataclasses.replace(config, train=dataclasses.replace(config.train, steps=2))
-    )
+    run_training(folder, config.changed(train={"steps": 2}))
     lines = (folder / name).read_bytes().splitlines(keepends=True)
     (folder / name).write_bytes(b"".join([lines[0], b"#", *lines[1:]]))
     resumed = run_training(folder, config)
@@ -471,7 +469,7 @@ def test_missing_completions_stop_the_run(tmp_path):
 def test_bad_objective_parameters_are_refused_before_anything_is_written(tmp_path):
     config = run_config()
     bad = dataclasses.replace(
-        config, objective=ObjectiveConfig("sspo", {**PARAMS["sspo"], "tau_pos": -1.0})
+        config, objective=ObjectiveConfig(name="sspo", params={**PARAMS["sspo"], "tau_pos": -1.0})
     )
     with pytest.raises(ValueError, match="tau_pos"):
         run_training(tmp_path / "run", bad)

@@ -10,7 +10,8 @@ import sys
 import pytest
 import yaml
 
-from sspo.experiment.expand import expand_config
+from sspo.config.profile import check_profile
+from sspo.experiment.expand import expand_profile
 from sspo.pipeline.files import write_json
 from support.paths import ROOT
 
@@ -79,7 +80,7 @@ def made_by(results):
 @pytest.mark.slow
 def test_training_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    configs = expand_config(small_config(), "default.yaml")
+    configs = expand_profile(check_profile(small_config(), "default.yaml"), "default.yaml")
     for folder in (whole, killed):
         for place, config in configs.items():
             write_json(folder / place / "config.json", config)

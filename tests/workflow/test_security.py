@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from sspo.config.errors import ConfigError
-from sspo.config.profiles import check_config
-from sspo.experiment.expand import expand_config
-from support.paths import ROOT, SCHEMA
+from sspo.config.profile import check_profile
+from sspo.experiment.expand import expand_profile
+from support.paths import ROOT
 from support.pipelines import Workspace
 
 SCRIPT = "</script><script>window.label_ran = 1</script>"
@@ -33,8 +33,7 @@ def default_config():
 
 
 def accept(config):
-    check_config(config, SCHEMA, "hostile.yaml")
-    return expand_config(config, "hostile.yaml")
+    return expand_profile(check_profile(config, "hostile.yaml"), "hostile.yaml")
 
 
 def refuse(config):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from sspo.config.profiles import merged
+from sspo.config.reading import merged
 from support.paths import ROOT
 
 SCRIPT = ROOT / "workflow" / "scripts" / "settings.py"

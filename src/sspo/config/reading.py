@@ -20,13 +20,18 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    def changed(self, **changes: object) -> Self:
-        """A copy with other values, checked again; a mapping changes a section key by key.
+    def changed(self, **changes: Any) -> Self:
+        """A copy with other values, checked again; a mapping changes an inner section key by key.
 
         Raises:
             ConfigError: as ``parse``.
         """
-        return parse(type(self), merged(plain(self), plain(changes)))
+        values = dict(self)
+        for name, value in changes.items():
+            inner = values.get(name)
+            nested = isinstance(inner, Section) and isinstance(value, Mapping)
+            values[name] = inner.changed(**value) if nested else value
+        return parse(type(self), plain(values))
 
 
 T = TypeVar("T", bound=Section)
@@ -38,7 +43,10 @@ def setting(meaning: str, **limits: Any) -> Any:
 
 
 def refuse(text: str) -> PydanticCustomError:
-    """The error that a section's own check raises where values do not go together."""
+    """The error that a section's own check raises where values do not go together.
+
+    The text begins with a key of the section, in front of which the message puts the section's place.
+    """
     return PydanticCustomError("combination", "{text}", {"text": text})
 
 
@@ -109,19 +117,24 @@ def _explain(error: ValidationError, kind: type[Section]) -> str:
     """One line: the key, its value, what it should be, and what it means."""
     first = error.errors(include_url=False)[0]
     path = [part for part in first["loc"] if part != "[key]"]
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).removeprefix(".")
-    where = where or "top level"
+    where = "".join(map(_step, path)).removeprefix(".") or "top level"
     if first["type"] == "missing":
         return f"{where}: missing; add it{_meaning(kind, path)}"
     if first["type"] == "extra_forbidden":
         known = _schema_at(kind, path[:-1])[0].get("properties", {})
         return f"{where}: unknown key; known keys: {', '.join(known)}"
     if first["type"] == "combination":
-        return first["msg"] if where == "top level" else f"{where}: {first['msg']}"
+        return first["msg"] if where == "top level" else f"{where}.{first['msg']}"
     value, hint = first["input"], ""
     if first["type"] == "float_type" and isinstance(value, str) and _is_number(value):
         hint = "; YAML takes 1e-4 for text, write 1.0e-4"
     return f"{where} = {value!r}: {first['msg']}{hint}{_meaning(kind, path)}"
+
+
+def _step(part: str | int) -> str:
+    if isinstance(part, int):
+        return f"[{part}]"
+    return f".{part}" if part.isprintable() else f".{part!r}"
 
 
 def _meaning(kind: type[Section], path: Sequence[str | int]) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from sspo.config.reading import JsonDict, Section, refuse, setting
 
 
 def _without_repetition(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len({*map(str, values)}) < len(values):
-        raise refuse("an entry stands twice; remove one")
+        raise PydanticCustomError("repeated", "an entry stands twice; remove one")
     return values
 
 

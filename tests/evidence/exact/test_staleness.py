@@ -4,12 +4,11 @@ import json
 import math
 import runpy
 import sys
-from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from sspo.config.reading import to_dict
+from sspo.config.reading import plain
 from sspo.evidence.exact import staleness
 from sspo.evidence.exact.gradients import exact_study
 from sspo.evidence.exact.staleness import push_down, stale_training
@@ -19,8 +18,7 @@ from support.paths import SCRIPTS
 SCRIPT = SCRIPTS / "exact_study.py"
 
 GATE = {"tau_pos": 2.2, "tau_neg": 2.2}
-PUSHED = replace(
-    CONFIG,
+PUSHED = CONFIG.changed(
     pushes=1_000,
     methods={
         **METHODS,
@@ -76,13 +74,13 @@ def test_the_pessimistic_gate_brakes_harder_than_a_published_one_and_never_quite
     # For A < 0 at r < 1 a log gate is the same with and without the option, at the same tau.
     tau = METHODS["sspo_pessimistic"]["params"]
     plain = method("sspo", gate="log_tanh", tau_pos=tau["tau_pos"], tau_neg=tau["tau_neg"])
-    frame = push_down(replace(PUSHED, methods={"plain": plain}, pushes=100))
+    frame = push_down(PUSHED.changed(methods={"plain": plain}, pushes=100))
     assert frame["log_ratio"].iloc[-1] == pytest.approx(reached["sspo_pessimistic"][100])
 
 
 def test_without_staleness_all_methods_that_agree_on_policy_train_alike():
     names = ("grpo", "gspo", "gmpo", "sapo", "sspo", "sspo_arctan", "sspo_pessimistic")
-    config = replace(CONFIG, updates_per_rollout=(1,), methods={n: METHODS[n] for n in names})
+    config = CONFIG.changed(updates_per_rollout=(1,), methods={n: METHODS[n] for n in names})
     frame = stale_training(config)
     spread = frame.groupby(["draw", "update"])["reward"].agg(lambda r: r.max() - r.min())
     assert spread.max() < 1e-9
@@ -102,14 +100,14 @@ def test_every_update_of_a_rollout_has_its_own_responses(monkeypatch):
     monkeypatch.setattr(
         staleness, "_update", lambda *inputs: drawn.append(inputs[4].tolist()) or update(*inputs)
     )
-    one = replace(CONFIG, draws=1, updates_per_rollout=(8,), methods={"sspo": METHODS["sspo"]})
+    one = CONFIG.changed(draws=1, updates_per_rollout=(8,), methods={"sspo": METHODS["sspo"]})
     stale_training(one)
     assert len(drawn) == 8 and len({str(groups) for groups in drawn}) == 8
     assert {len(group) for groups in drawn for group in groups} == {CONFIG.group_size}
 
 
 def test_training_raises_the_exact_reward_from_one_start_for_all_methods():
-    frame = stale_training(replace(CONFIG, updates=64, updates_per_rollout=(1,)))
+    frame = stale_training(CONFIG.changed(updates=64, updates_per_rollout=(1,)))
     start = frame[frame["update"] == 0].pivot(index="draw", columns="method", values="reward")
     assert (start["grpo"] == start["sspo"]).all() and start["grpo"].nunique() == 2
     end = frame[frame["update"] == 64].pivot(index="draw", columns="method", values="reward")
@@ -127,12 +125,12 @@ def test_updates_that_do_not_divide_into_rollouts_are_refused():
     with pytest.raises(
         ValueError, match=r"updates = 8 is not divisible by updates_per_rollout = 3"
     ):
-        stale_training(replace(CONFIG, updates_per_rollout=(3,)))
+        stale_training(CONFIG.changed(updates_per_rollout=(3,)))
 
 
 def test_the_script_writes_the_three_studies(tmp_path, monkeypatch):
     config, output = tmp_path / "config.json", tmp_path / "study"
-    config.write_text(json.dumps(to_dict(CONFIG)))
+    config.write_text(json.dumps(plain(CONFIG)))
     monkeypatch.setattr(
         sys, "argv", [str(SCRIPT), "--config", str(config), "--output", str(output)]
     )
