@@ -299,11 +299,20 @@ def test_the_documented_configuration_is_valid_and_its_prompt_is_qwen_s():
     assert check_profile(config, "mine.yaml").split_names()[:2] == ["train", "validation"]
 
 
+AIME_POOLS = {"test": ["aime"], "hard": ["aime"]}
+
+
 @pytest.mark.parametrize(
     "changes, fragments",
     [
         ({"math_data": {"train": ["gsm9k"]}}, ["math_data.train", "'gsm9k'", "gsm8k_train"]),
-        ({"math_data": {"benchmarks": ["aime"]}}, ["math_data.benchmarks", "'aime'", "aime24"]),
+        (
+            {
+                "math_data": {"benchmarks": ["aime"]},
+                "evaluation": {"splits": ["aime"], "pools": AIME_POOLS},
+            },
+            ["math_data.benchmarks", "'aime'", "aime24"],
+        ),
         ({"math_data": {"source": "hub"}}, ["math_data.revisions", "nlile/hendrycks-MATH"]),
         (
             {"math_data": {"source": "hub", "revisions": {"openai/gsm8k": "main"}}},
@@ -311,10 +320,13 @@ def test_the_documented_configuration_is_valid_and_its_prompt_is_qwen_s():
         ),
         ({"math_data": {"prompt": "Solve."}}, ["math_data.prompt", "{problem}"]),
         ({"math_data": {"prompt": "{problem} {problem}"}}, ["math_data.prompt", "exactly once"]),
-        ({"math_data": {"seeds": 1}}, ["math_data", "'seeds'", "seed"]),
+        ({"math_data": {"seeds": 1}}, ["math_data.seeds", "seed"]),
         ({"reward": {"name": "exact"}}, ["reward.name", "'exact'", "'math'"]),
         ({"experiment": {"control": True}}, ["experiment.control", "worked solutions"]),
-        ({"evaluation": {"splits": ["test"]}}, ["evaluation.splits", "math_data.benchmarks"]),
+        (
+            {"evaluation": {"splits": ["aime"], "pools": AIME_POOLS}},
+            ["evaluation.splits", "math_data.benchmarks"],
+        ),
         ({"validation": {"problems": 10_000}}, ["validation.problems", "math_data.validation"]),
     ],
     ids=str,

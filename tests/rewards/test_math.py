@@ -219,7 +219,7 @@ import resource
 from sspo.config.settings import RewardConfig
 from sspo.rewards.math import MathReward
 from sspo.rewards.base import state_answer
-reward = MathReward(RewardConfig("math", 1.0, 300, 1000))
+reward = MathReward(RewardConfig(name="math", time_limit=1.0, memory_mb=300, max_characters=1000))
 grow = [r"\\prod_{k=1}^{10^9} k", r"2^{10^{11}}", "99999999!"]
 print([reward("1/7", state_answer(text)).value for text in grow])
 reward.close()
@@ -326,7 +326,8 @@ def values(reward, queue):
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("{method}")
-    reward, queue = MathReward(RewardConfig("math", 1.0, 512, 1000)), context.Queue()
+    settings = RewardConfig(name="math", time_limit=1.0, memory_mb=512, max_characters=1000)
+    reward, queue = MathReward(settings), context.Queue()
     checker = reward._checker._process
     busy = threading.Thread(target=reward, args=("1/7", state_answer("9^{{9^{{9^9}}}}")))
     busy.start()
@@ -400,8 +401,10 @@ def test_a_checker_that_dies_or_hangs_is_a_reason(tmp_path, monkeypatch, after_r
 
 def test_a_checker_that_cannot_start_is_one_line_with_the_key():
     # 16 MiB are less than the interpreter itself has taken, so that no import can fit on any machine.
+    # The settings refuse so little; a machine may be short of memory all the same.
+    starved = CONFIG.model_copy(update={"memory_mb": 16})
     with pytest.raises(ConfigError, match="reward.memory_mb = 16"):
-        MathReward(RewardConfig(name="math", time_limit=1.0, memory_mb=16, max_characters=1000))
+        MathReward(starved)
 
 
 def test_the_checker_ends_with_its_caller():
@@ -409,7 +412,7 @@ def test_the_checker_ends_with_its_caller():
 import os, signal
 from sspo.config.settings import RewardConfig
 from sspo.rewards.math import MathReward
-reward = MathReward(RewardConfig("math", 1.0, 512, 1000))
+reward = MathReward(RewardConfig(name="math", time_limit=1.0, memory_mb=512, max_characters=1000))
 print(reward._checker._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

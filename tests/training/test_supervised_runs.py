@@ -1,6 +1,5 @@
 """What training scripts share: length checks, validation, progress, the status table."""
 
-import dataclasses
 import fcntl
 import json
 import os
@@ -44,8 +43,11 @@ def test_a_prompt_longer_than_the_context_names_file_and_problem(tokenizer):
 def test_validation_repeats_itself_and_uses_the_first_problems_only(model, tokenizer):
     engine = TorchEngine(model, tokenizer, shares_policy=True)
     sampling = SamplingConfig(temperature=1.0, max_response_tokens=8, max_batch=64, stop_tokens=())
-    make = [make_validation(p, engine, tokenizer, exact_reward, ValidationConfig(problems=1, samples=2), sampling, 0)
-            for p in (PROBLEMS, PROBLEMS[:1])]  # fmt: skip
+    one = ValidationConfig(problems=1, samples=2)
+    make = [
+        make_validation(problems, engine, tokenizer, exact_reward, one, sampling, 0)
+        for problems in (PROBLEMS, PROBLEMS[:1])
+    ]
     assert make[0]() == make[0]() == make[1]()
     assert set(make[0]()) == {"greedy", "pass@1"}
 
@@ -101,9 +103,9 @@ def test_a_supervised_run_saves_model_and_metrics_on_the_axis_of_rl_steps(
 def test_validation_follows_the_model_in_either_precision(model, tokenizer, tmp_path, dtype):
     records = [{**problem, "solution": f"#{problem['answer']}"} for problem in PROBLEMS]
     config = supervised_config(60)
-    supervised = dataclasses.replace(config.supervised, learning_rate=1e-2, eval_every=60)
-    compute = ComputeConfig(device="cpu", dtype=dtype, threads=1)
-    config = dataclasses.replace(config, supervised=supervised, compute=compute)
+    config = config.changed(
+        supervised={"learning_rate": 1e-2, "eval_every": 60}, compute={"dtype": dtype}
+    )
     train_supervised_run(model, tokenizer, tmp_path, records, config=config)
     accuracy = [r["greedy"] for r in read_jsonl(tmp_path / "metrics.jsonl") if "greedy" in r]
     assert accuracy == [0.0, 1.0]

@@ -115,7 +115,9 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> JsonDict:
 
 def _explain(error: ValidationError, kind: type[Section]) -> str:
     """One line: the key, its value, what it should be, and what it means."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # A misspelt key is missing as well: the misspelling says more.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     path = [part for part in first["loc"] if part != "[key]"]
     where = "".join(map(_step, path)).removeprefix(".") or "top level"
     if first["type"] == "missing":
