@@ -64,10 +64,11 @@ def _holds(part: JsonDict) -> str:
     if "enum" in part:
         return ", ".join(f"`{choice}`" for choice in part["enum"])
     items = part.get("items") or next(iter(part.get("prefixItems", [])), None)
-    kind = {"array": "list", "object": "mapping"}.get(part.get("type", ""), part.get("type", ""))
+    name = str(part.get("type", ""))
+    kind = {"array": "list", "object": "mapping"}.get(name, name)
     if items:
         kind += f" of {_holds(items)}"
-    limits = [text.format(part[name]) for name, text in LIMITS.items() if name in part]
+    limits = [text.format(part[limit]) for limit, text in LIMITS.items() if limit in part]
     return ", ".join([kind, *limits])
 
 

@@ -53,7 +53,9 @@ def partial(kind: type[Section]) -> type[Section]:
 
 
 if TYPE_CHECKING:
-    RolloutChanges = AdvantageChanges = TrainChanges = Section
+    RolloutChanges = Section
+    AdvantageChanges = Section
+    TrainChanges = Section
 else:
     RolloutChanges, AdvantageChanges = partial(RolloutConfig), partial(AdvantageConfig)
     TrainChanges = partial(TrainConfig)

@@ -29,8 +29,10 @@ class Section(BaseModel):
         values = dict(self)
         for name, value in changes.items():
             inner = values.get(name)
-            nested = isinstance(inner, Section) and isinstance(value, Mapping)
-            values[name] = inner.changed(**value) if nested else value
+            if isinstance(inner, Section) and isinstance(value, Mapping):
+                values[name] = inner.changed(**value)
+            else:
+                values[name] = value
         return parse(type(self), plain(values))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -80,7 +80,7 @@ class ClaimsPlan(Section):
         return self
 
 
-def check_scores(plan: ClaimsPlan, evaluation: Mapping[str, object], source: str) -> None:
+def check_scores(plan: ClaimsPlan, evaluation: Mapping[str, Any], source: str) -> None:
     """Refuse an evaluation that lacks a final score that the plan looks at.
 
     Raises:

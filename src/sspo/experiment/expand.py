@@ -12,10 +12,16 @@ from pathlib import Path
 from sspo.config.errors import ConfigError
 from sspo.config.launch_file import read_launch
 from sspo.config.names import BASE, base_place
-from sspo.config.profile import Profile
+from sspo.config.profile import Method, Profile, Regime
 from sspo.config.reading import JsonDict, Section, parse, plain
 from sspo.config.settings import ImportConfig, PretrainConfig, RunConfig
-from sspo.config.study import EvaluationRun, ExactStudyConfig, RealDataConfig, TaskConfig
+from sspo.config.study import (
+    EvaluationRun,
+    ExactStudyConfig,
+    ExactStudySection,
+    RealDataConfig,
+    TaskConfig,
+)
 from sspo.data.sources import DATA_SETS, HUB
 from sspo.data.tasks import TASKS
 from sspo.experiment.packages import check_installed
@@ -78,7 +84,7 @@ def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
     if choice:
         found["tuning"] = choice
     if profile.exact_study:
-        found["exact_study"] = _exact_study(profile)
+        found["exact_study"] = _exact_study(profile, profile.exact_study)
         found["exact_study/methods"] = _looks(profile, profile.exact_study.methods)
     return found | {f"runs/{name}": run for name, run in named.items()}
 
@@ -150,9 +156,9 @@ def _settings(profile: Profile) -> JsonDict:
     return {**plain(profile), "compute": plain(computing(profile)), "methods": plain(used)}
 
 
-def _exact_study(profile: Profile) -> ExactStudyConfig:
+def _exact_study(profile: Profile, study: ExactStudySection) -> ExactStudyConfig:
     """The study with its methods written out."""
-    study, methods = profile.exact_study, {}
+    methods = {}
     for name in study.methods:
         entry = profile.methods[name]
         check_params(name, entry.objective, entry.params)
@@ -171,7 +177,9 @@ def _check_lengths(profile: Profile) -> None:
         return
     longest = max(split.max_operations for split in profile.task.splits.values())
     prompt = TASKS[profile.task.name].prompt_tokens(longest)
-    sections = {f"methods.{m}.": profile.methods[m] for m in profile.experiment.methods}
+    sections: dict[str, Method | Regime] = {
+        f"methods.{m}.": profile.methods[m] for m in profile.experiment.methods
+    }
     sections |= {f"regimes.{name}.": regime for name, regime in profile.regimes.items()}
     key = "max_response_tokens"
     caps = {"": profile.rollout.max_response_tokens}

@@ -118,10 +118,10 @@ def _trace(
     logprobs = scorer.score(micro).detach().requires_grad_()
     findings = []
     for i, row in enumerate(micro.rows):
-        one = slice(i, i + 1)
+        one, old_logprobs = slice(i, i + 1), _row(micro.old_logprobs, i)
         loss, _ = objective(
             logprobs[one],
-            micro.old_logprobs[one],
+            old_logprobs.unsqueeze(0),
             micro.advantages[one],
             batch.mask[one],
             **config.objective.params,
@@ -129,7 +129,7 @@ def _trace(
         (gradient,) = torch.autograd.grad(loss, logprobs)
         stages = {
             "advantage": micro.advantages[one],
-            "old log-probability": micro.old_logprobs[i],
+            "old log-probability": old_logprobs,
             "reference log-probability": _row(micro.reference_logprobs, i),
             "log-probability": logprobs[i],
             "loss": loss.view(1),
@@ -149,7 +149,7 @@ def _row(values: Tensor | None, row: int) -> Tensor:
 
 
 def _flatten(minibatch: list[MicroBatch]) -> dict[str, Tensor]:
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for i, micro in enumerate(minibatch):
         named = {name: getattr(micro.batch, name) for name in SCORED}
         named |= {"advantages": micro.advantages, "engine_logprobs": micro.engine_logprobs}

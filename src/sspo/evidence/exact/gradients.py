@@ -219,7 +219,7 @@ def exact_study(config: ExactStudyConfig) -> DataFrame:
     Returns:
         A row per combination: method, lengths, direction, draw, drift (nats), and ``describe``'s.
     """
-    rows = []
+    rows: list[JsonDict] = []
     for variable in (False, True):
         world = enumerate_world(config.vocabulary, config.max_tokens, config.prompts, variable)
         for draw in range(config.draws):
