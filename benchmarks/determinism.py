@@ -10,7 +10,6 @@ all their log-probabilities as well; the gap is the largest between those of equ
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -74,7 +73,7 @@ def child(engine: str, results: Path) -> dict[str, object]:
     """Samples of one engine by how they were asked for, and a hash of the weights after training."""
     setting = Setting(results)
     config = setting.config
-    config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, engine=engine))
+    config = config.changed(rollout={"engine": engine})
     set_up_torch(config.compute)
     actors = load_actors(config, setting.model, exact_reward)
     actors.sync_engine()

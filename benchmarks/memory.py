@@ -57,7 +57,11 @@ def measure(mode: str, point: dict[str, int]) -> float:
 
     torch.set_num_threads(1)
     size, length = point["batch"], point["response_tokens"]
-    model = build_model(ModelConfig(64, 3, 2, 192, length + 16), point["vocabulary"], seed=0)
+    model = build_model(
+        ModelConfig(hidden_size=64, layers=3, heads=2, mlp_size=192, context=length + 16),
+        point["vocabulary"],
+        seed=0,
+    )
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(2, point["vocabulary"], (size, length + 8), generator=generator).tolist()
     batch = ScoreBatch.collate([r[:8] for r in tokens], [r[8:] for r in tokens], "cpu")

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from sspo.config.reading import from_json
+from sspo.config.reading import read
 from sspo.config.settings import RunConfig
 from sspo.data.problems import Record, read_problems
 
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def config(self) -> RunConfig:
-        return from_json(RunConfig, self.results / "runs" / RUN / "config.json")
+        return read(RunConfig, self.results / "runs" / RUN / "config.json")
 
     @property
     def problems(self) -> list[Record]:

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from setting import Setting
@@ -25,7 +24,7 @@ from sspo.training.update import Actors, Rollout, update_policy
 
 def main(setting: Setting, threads: int, rollouts: int, old_logprobs: str) -> None:
     config, problems = setting.config, setting.problems
-    config = replace(config, rollout=replace(config.rollout, old_logprobs=old_logprobs))
+    config = config.changed(rollout={"old_logprobs": old_logprobs})
     set_up_torch(ComputeConfig(device="cpu", dtype="float32", threads=threads))
     policy, tokenizer = load_model(setting.model), load_tokenizer(setting.model)
     engine = TorchEngine(policy, tokenizer, shares_policy=True)

@@ -11,6 +11,8 @@ from sspo.data.tasks import CHARACTERS
 from sspo.models.policy import build_model
 from sspo.models.tokenizer import character_tokenizer
 
+pytest.register_assert_rewrite("support")
+
 # The same examples in every run; `make fuzz` looks for new ones.
 settings.register_profile("tests", derandomize=True, deadline=None, database=None)
 settings.load_profile("tests")

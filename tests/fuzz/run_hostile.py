@@ -62,7 +62,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file for the report")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    reward = MathReward(RewardConfig("math", arguments.time_limit, 1024, 1000))
+    reward = MathReward(
+        RewardConfig(
+            name="math", time_limit=arguments.time_limit, memory_mb=1024, max_characters=1000
+        )
+    )
     asked = count_questions(reward)
     exact, math = Tally(), Tally()
     began = last = time.monotonic()

@@ -34,7 +34,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the perturbations")
     parser.add_argument("--show", type=int, default=20, help="unexpected verdicts listed per cell")
     arguments = parser.parse_args()
-    reward = make_reward(RewardConfig("math", arguments.time_limit, 1024, LIMIT))
+    reward = make_reward(
+        RewardConfig(
+            name="math", time_limit=arguments.time_limit, memory_mb=1024, max_characters=LIMIT
+        )
+    )
     print(
         "file golds | self rewritten digit sign other: share judged correct | other reasons | slowest (s)"
     )

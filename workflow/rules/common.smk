@@ -13,11 +13,10 @@ from snakemake.exceptions import WorkflowError
 from sspo.config.errors import ConfigError
 from sspo.config.launch_file import read_launch
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING, base_place
-from sspo.config.profiles import check_config
-from sspo.config.reading import from_dict
+from sspo.config.profile import check_profile, read_yaml
 from sspo.config.settings import CheckpointConfig
 from sspo.data.sources import source_files
-from sspo.experiment.expand import expand_config, split_names
+from sspo.experiment.expand import expand_profile
 from sspo.experiment.runs import measures_kl
 from sspo.models.pretrained import checkpoint_files
 from sspo.pipeline.closure import import_closure
@@ -28,8 +27,10 @@ CONFIG_NAME = str(
 )
 
 try:
-    check_config(config, ROOT / "workflow/schemas/config.schema.yaml", CONFIG_NAME)
-    CONFIGS = expand_config(config, CONFIG_NAME)
+    for file in [ROOT / "config/default.yaml", *workflow.overwrite_configfiles]:
+        read_yaml(file)  # Snakemake has read it too, but does not mind a key that is given twice
+    PROFILE = check_profile(config, CONFIG_NAME)
+    CONFIGS = expand_profile(PROFILE, CONFIG_NAME)
     if workflow.is_main_process:
         # Here, as it imports scipy, and every job comes through this file.
         from sspo.evidence.protocol import check_scores, load_plan
@@ -37,10 +38,6 @@ try:
         check_scores(load_plan(ROOT / "workflow/claims.yaml"), config["evaluation"], CONFIG_NAME)
     DATA_FILES = []
     if "math_data" in config:
-        if "checkpoint" not in config:
-            raise ConfigError(
-                f"{CONFIG_NAME}: math_data needs a model that can read; add a section checkpoint"
-            )
         names = [*config["math_data"]["train"], *config["math_data"]["benchmarks"]]
         DATA_FILES = source_files(config["math_data"]["source"], names)
 except ConfigError as error:
@@ -87,7 +84,7 @@ ONE_RUN_PER_METHOD = [
     next(name for name in RL_RUNS if (RUNS[name]["method"], RUNS[name]["regime"]) == (method, MAIN))
     for method in config["experiment"]["methods"]
 ]
-SPLITS = split_names(config)
+SPLITS = PROFILE.split_names()
 ENVIRONMENT = str(ROOT / "environment.yml")
 # Absent on CPU, as some executors take a mention of zero GPUs for a GPU job.
 ON_GPU = config["compute"]["device"].startswith("cuda")
@@ -167,7 +164,7 @@ def data_file(name):
 def published_files(wildcards):
     """The files of a base model that is imported from a folder."""
     published = CONFIGS[wildcards.base]["checkpoint"]
-    return checkpoint_files(from_dict(CheckpointConfig, published))
+    return checkpoint_files(CheckpointConfig(**published))
 
 
 def evaluated_splits(wildcards):

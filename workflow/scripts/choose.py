@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from sspo.config.reading import from_json
+from sspo.config.reading import read
 from sspo.config.study import TuningConfig
 from sspo.data.problems import read_jsonl
 from sspo.experiment.tuning import choose
@@ -20,7 +20,7 @@ def main() -> None:
         runs="folder of the trials' runs",
         output="folder for trials.csv and choices.json",
     )
-    config = from_json(TuningConfig, paths.config)
+    config = read(TuningConfig, paths.config)
     names = [name for trials in config.trials.values() for trial in trials for name in trial.runs]
     metrics = {name: paths.runs / name / "metrics.jsonl" for name in names}
     rows = choose(config, {name: read_jsonl(file) for name, file in metrics.items()})

@@ -4,9 +4,8 @@ import gzip
 import json
 from pathlib import Path
 
-from sspo.config.reading import from_dict, load_json
-from sspo.config.settings import ComputeConfig, RewardConfig, SamplingConfig
-from sspo.config.study import EvaluationConfig
+from sspo.config.reading import load_json, read
+from sspo.config.study import EvaluationRun
 from sspo.data.problems import check_lengths, read_problems
 from sspo.models.policy import load_model, load_tokenizer
 from sspo.models.torch_setup import set_up_torch
@@ -28,21 +27,19 @@ def main() -> None:
         data="folder of the splits",
         output="folder for eval.json and completions.jsonl.gz",
     )
-    config = load_json(paths.config)
-    settings = from_dict(EvaluationConfig, config["evaluation"])
-    sampling = from_dict(SamplingConfig, config["sampling"])
-    compute = from_dict(ComputeConfig, config["compute"])
-    set_up_torch(compute)
+    config = read(EvaluationRun, paths.config)
+    settings, sampling = config.evaluation, config.sampling
+    set_up_torch(config.compute)
     files = {split: paths.data / f"{split}.jsonl" for split in settings.splits}
     splits = {split: read_problems(file) for split, file in files.items()}
-    reward = make_reward(from_dict(RewardConfig, config["reward"]))
+    reward = make_reward(config.reward)
     for split, problems in splits.items():
         check_golds(problems, reward, files[split])
     tokenizer = load_tokenizer(paths.model)
     context = load_json(paths.model / "config.json")["max_position_embeddings"]
     for split, problems in splits.items():
         check_lengths(problems, tokenizer, context, 1, files[split])
-    engine = load_engine(paths.model, tokenizer, settings, sampling, compute)
+    engine = load_engine(paths.model, tokenizer, config)
     results, lines, inputs = {}, [], [paths.config, *paths.model.iterdir()]
     for split, problems in splits.items():
         records = evaluate_problems(
@@ -74,14 +71,9 @@ def main() -> None:
     engine.close()
 
 
-def load_engine(
-    folder: Path,
-    tokenizer,
-    settings: EvaluationConfig,
-    sampling: SamplingConfig,
-    compute: ComputeConfig,
-) -> RolloutEngine:
+def load_engine(folder: Path, tokenizer, config: EvaluationRun) -> RolloutEngine:
     """The engine that samples from the checkpoint; vLLM loads its own copy and wants all the memory."""
+    settings, compute = config.evaluation, config.compute
     by_torch = settings.engine == "torch"
     return make_engine(
         settings.engine,
@@ -89,7 +81,7 @@ def load_engine(
         tokenizer,
         folder=folder,
         dtype=compute.dtype,
-        sampling=sampling,
+        sampling=config.sampling,
         seed=settings.seed,
         vllm_memory=settings.vllm_memory,
     )

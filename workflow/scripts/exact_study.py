@@ -2,7 +2,7 @@
 
 import torch
 
-from sspo.config.reading import from_json
+from sspo.config.reading import read
 from sspo.config.study import ExactStudyConfig
 from sspo.evidence.exact.gradients import exact_study
 from sspo.evidence.exact.staleness import push_down, stale_training
@@ -19,7 +19,7 @@ def main() -> None:
         output="folder for gradients.csv, pushes.csv and training.csv",
     )
     torch.set_num_threads(1)  # tiny tensors: more threads only get in each other's way
-    config = from_json(ExactStudyConfig, arguments.config)
+    config = read(ExactStudyConfig, arguments.config)
     arguments.output.mkdir(parents=True, exist_ok=True)
     files = {name: arguments.output / f"{name}.csv" for name in STUDIES}
     for name, study in STUDIES.items():

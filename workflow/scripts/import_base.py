@@ -1,7 +1,7 @@
 """Take a published model as a base: fetch it, check it, save it as every other base model."""
 
-from sspo.config.reading import from_dict, load_json
-from sspo.config.settings import CheckpointConfig
+from sspo.config.reading import read
+from sspo.config.settings import ImportConfig
 from sspo.models.policy import save_model
 from sspo.models.pretrained import checkpoint_files, load_published
 from sspo.pipeline.locks import hold_folder
@@ -12,7 +12,7 @@ from sspo.pipeline.script import parse_paths, run
 def main() -> None:
     paths = parse_paths(__doc__, config="base config", output="folder for model/")
     hold_folder(paths.output)
-    config = from_dict(CheckpointConfig, load_json(paths.config)["checkpoint"], "checkpoint.")
+    config = read(ImportConfig, paths.config).checkpoint
     model, tokenizer = load_published(config)
     save_model(model, tokenizer, paths.output / "model")
     write_record(

@@ -9,10 +9,11 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from sspo.config.reading import JsonDict, from_dict, to_dict
+from sspo.config.reading import parse, plain
 from sspo.config.settings import PretrainConfig, RunConfig
+from sspo.config.study import TaskConfig
 from sspo.data.problems import Record, read_problems
-from sspo.data.tasks import SplitSpec, TraceStyle, make_splits
+from sspo.data.tasks import make_splits
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.files import write_json
 from sspo.pipeline.provenance import hardware
@@ -34,7 +35,7 @@ def main() -> None:
         measure_step,  # here, as transformers takes seconds to import
     )
 
-    config = from_dict(RunConfig, planned.first_run.config)
+    config = parse(RunConfig, planned.first_run.config)
     set_up_torch(config.compute)
     print(f"measuring one step of {config.run} ...", flush=True)
     with base_model(planned) as folder:
@@ -43,7 +44,7 @@ def main() -> None:
         paths.output,
         {
             "run": config.run,
-            "rates": to_dict(rates),
+            "rates": plain(rates),
             "hardware": hardware(),
             "key": planned.rates_key(),
         },
@@ -59,7 +60,7 @@ def base_model(planned: Planned):
     from sspo.models.policy import build_model, save_model
     from sspo.models.tokenizer import character_tokenizer
 
-    config = from_dict(PretrainConfig, planned.configs[planned.first_run.base])
+    config = parse(PretrainConfig, planned.configs[planned.first_run.base])
     tokenizer = character_tokenizer(config.characters)
     with tempfile.TemporaryDirectory() as folder:
         save_model(build_model(config.model, len(tokenizer), config.seed), tokenizer, folder)
@@ -70,10 +71,9 @@ def problems(planned: Planned) -> list[Record]:
     """Training problems: those of the experiment where they are made already, else some like them."""
     if planned.train_file.is_file():
         return read_problems(planned.train_file)
-    task: JsonDict = planned.data_config
-    split = {**task["splits"]["train"], "size": PROBLEMS}
-    style = from_dict(TraceStyle, task["style"], "style.")
-    return make_splits(task["name"], {"train": from_dict(SplitSpec, split)}, style, 0)["train"]
+    task = parse(TaskConfig, planned.data_config)
+    split = task.splits["train"].changed(size=PROBLEMS)
+    return make_splits(task.name, {"train": split}, task.style, 0)["train"]
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ from dataclasses import asdict
 from itertools import combinations
 
 from sspo.config.errors import ConfigError
-from sspo.config.reading import JsonDict, from_dict, load_json
-from sspo.config.settings import RewardConfig
-from sspo.config.study import MathDataConfig
+from sspo.config.reading import JsonDict, load_json, read
+from sspo.config.study import RealDataConfig, TaskConfig
 from sspo.data.overlap import overlap
 from sspo.data.problems import Record, write_jsonl
 from sspo.data.sources import source_files
 from sspo.data.splits import make_math_splits
-from sspo.data.tasks import SplitSpec, TraceStyle, make_splits
+from sspo.data.tasks import make_splits
 from sspo.pipeline.files import write_json
 from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import parse_paths, run
@@ -20,15 +19,15 @@ from sspo.rewards.factory import make_reward
 
 def main() -> None:
     paths = parse_paths(__doc__, config="data config", output="folder for the splits")
-    config = load_json(paths.config)
-    if "math_data" in config:
-        math_data = from_dict(MathDataConfig, config["math_data"], "math_data.")
-        inputs = source_files(math_data.source, [*math_data.train, *math_data.benchmarks])
-        splits, summary = real_data(math_data, from_dict(RewardConfig, config["reward"]))
-        seed = math_data.seed
+    if "math_data" in load_json(paths.config):
+        real = read(RealDataConfig, paths.config)
+        names = [*real.math_data.train, *real.math_data.benchmarks]
+        inputs, seed = source_files(real.math_data.source, names), real.math_data.seed
+        splits, summary = real_data(real)
     else:
-        inputs, seed = [], config["seed"]
-        splits, summary = procedural(config)
+        task = read(TaskConfig, paths.config)
+        inputs, seed = [], task.seed
+        splits, summary = procedural(task)
     for name, records in splits.items():
         write_jsonl(paths.output / f"{name}.jsonl", records)
     problems = {name: len(records) for name, records in splits.items()}
@@ -43,11 +42,9 @@ def main() -> None:
     )
 
 
-def procedural(config: JsonDict) -> tuple[dict[str, list[Record]], JsonDict]:
+def procedural(task: TaskConfig) -> tuple[dict[str, list[Record]], JsonDict]:
     """The splits of a task of ``sspo.data.tasks``."""
-    specs = {n: from_dict(SplitSpec, s, f"splits.{n}.") for n, s in config["splits"].items()}
-    style = from_dict(TraceStyle, config["style"], "style.")
-    splits = make_splits(config["name"], specs, style, config["seed"])
+    splits = make_splits(task.name, task.splits, task.style, task.seed)
     for first, second in combinations(splits, 2):
         shared = overlap(splits[first], splits[second])
         if shared:
@@ -58,11 +55,9 @@ def procedural(config: JsonDict) -> tuple[dict[str, list[Record]], JsonDict]:
     return splits, {"overlap": 0, "warmup_solutions_correct": sum(correct) / len(correct)}
 
 
-def real_data(
-    config: MathDataConfig, reward: RewardConfig
-) -> tuple[dict[str, list[Record]], JsonDict]:
+def real_data(config: RealDataConfig) -> tuple[dict[str, list[Record]], JsonDict]:
     """The splits of real data sets, and what was dropped on the way."""
-    splits, report = make_math_splits(config, make_reward(reward))
+    splits, report = make_math_splits(config.math_data, make_reward(config.reward))
     return splits, asdict(report)
 
 

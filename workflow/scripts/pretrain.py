@@ -1,6 +1,6 @@
 """Train the base model from scratch on worked solutions and save it as a Hugging Face checkpoint."""
 
-from sspo.config.reading import from_json
+from sspo.config.reading import read
 from sspo.config.settings import PretrainConfig, TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import build_model
@@ -23,12 +23,12 @@ def main() -> None:
         output="folder for model/ and metrics.jsonl",
     )
     hold_folder(paths.output)
-    config = from_json(PretrainConfig, paths.config)
+    config = read(PretrainConfig, paths.config)
     set_up_torch(config.compute)
     records, validation = read_problems(paths.warmup), read_problems(paths.validation)
     tokenizer = character_tokenizer(config.characters)
     model = build_model(config.model, len(tokenizer), config.seed).to(config.compute.device)
-    tracker = Tracker(paths.output, "base", from_json(TrackingConfig, paths.tracking))
+    tracker = Tracker(paths.output, "base", read(TrackingConfig, paths.tracking))
     run_supervised(
         model,
         tokenizer,

@@ -1,6 +1,6 @@
 """Compute again the update at which a run met NaN or infinity, and say where it begins."""
 
-from sspo.config.reading import from_dict, load_json
+from sspo.config.reading import load_json, parse
 from sspo.config.settings import ComputeConfig
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.script import parse_paths, run
@@ -12,7 +12,7 @@ SHOWN = 10
 def main() -> None:
     paths = parse_paths(__doc__, failure="the folder that the failed run saved")
     saved = load_json(paths.failure / FAILURE)
-    set_up_torch(from_dict(ComputeConfig, saved["config"]["compute"]))
+    set_up_torch(parse(ComputeConfig, saved["config"]["compute"]))
     again = replay(paths.failure)
     print(f"{saved['run']}: step {saved['step']}, update {saved['update']}")
     print(f"saved:    {saved['found']}")

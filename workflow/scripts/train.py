@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sspo.config.reading import from_json
+from sspo.config.reading import read
 from sspo.config.settings import RunConfig, TrackingConfig
 from sspo.models.policy import save_policy
 from sspo.models.torch_setup import set_up_torch
@@ -31,7 +31,7 @@ def main() -> None:
         output="folder for model/, metrics.jsonl and rollouts.jsonl.gz",
     )
     hold_folder(paths.output)
-    config = from_json(RunConfig, paths.config)
+    config = read(RunConfig, paths.config)
     set_up_torch(config.compute)
     problems, actors = open_run(
         config, paths.base, paths.problems, paths.validation, paths.output / "engine"
@@ -49,7 +49,7 @@ def main() -> None:
         ),
     )
     progress = Progress(paths.output / "progress.json", config.run, config.train.steps)
-    tracker = Tracker(paths.output, config.run, from_json(TrackingConfig, paths.tracking))
+    tracker = Tracker(paths.output, config.run, read(TrackingConfig, paths.tracking))
     log = TrackedLog(store.folder, tracker)
     try:
         train(config, actors, problems, store, log, progress)

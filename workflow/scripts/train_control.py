@@ -1,6 +1,6 @@
 """The supervised-only control: go on training the base model on worked solutions, without reward."""
 
-from sspo.config.reading import from_json
+from sspo.config.reading import read
 from sspo.config.settings import ControlConfig, TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import load_model, load_tokenizer
@@ -23,12 +23,12 @@ def main() -> None:
         output="folder for model/ and metrics.jsonl",
     )
     hold_folder(paths.output)
-    config = from_json(ControlConfig, paths.config)
+    config = read(ControlConfig, paths.config)
     set_up_torch(config.compute)
     records, validation = read_problems(paths.warmup), read_problems(paths.validation)
     tokenizer = load_tokenizer(paths.base)
     model = load_model(paths.base, "float32", config.compute.device)
-    tracker = Tracker(paths.output, config.run, from_json(TrackingConfig, paths.tracking))
+    tracker = Tracker(paths.output, config.run, read(TrackingConfig, paths.tracking))
     run_supervised(
         model,
         tokenizer,

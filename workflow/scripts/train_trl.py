@@ -4,7 +4,7 @@ import shutil
 
 from sspo.backends.launch import join_processes, on_local_device, process_place
 from sspo.backends.trl import SspoTrainer
-from sspo.config.reading import from_json
+from sspo.config.reading import read
 from sspo.config.settings import RunConfig, TrackingConfig
 from sspo.models.lora import plain_weights
 from sspo.models.policy import load_model, save_model
@@ -31,12 +31,12 @@ def main() -> None:
     rank, processes = process_place()
     if rank == 0:
         hold_folder(paths.output)
-    config = on_local_device(from_json(RunConfig, paths.config))
+    config = on_local_device(read(RunConfig, paths.config))
     set_up_torch(config.compute)
     join_processes(config)
     scratch = paths.output / "engine"
     problems, actors = open_run(config, paths.base, paths.problems, paths.validation, scratch)
-    tracker = Tracker(paths.output, config.run, from_json(TrackingConfig, paths.tracking))
+    tracker = Tracker(paths.output, config.run, read(TrackingConfig, paths.tracking))
     log = TrackedLog(paths.output / "checkpoint", tracker)
     progress = Progress(paths.output / "progress.json", config.run, config.train.steps)
     SspoTrainer(config, actors, problems, log, progress).train()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
@@ -33,7 +32,7 @@ def on_local_device(config: RunConfig) -> RunConfig:
     if not config.compute.device.startswith("cuda"):
         return config
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return replace(config, compute=replace(config.compute, device=device))
+    return config.changed(compute={"device": device})
 
 
 def check_launch(state: AcceleratorState, config: RunConfig) -> None:

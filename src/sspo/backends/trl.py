@@ -206,7 +206,7 @@ class SspoTrainer(GRPOTrainer):
         check_launch(self.accelerator.state, config)
         self.run, self.actors, self.run_log, self.progress = config, actors, log, progress
         self.objective = LOSSES[config.objective.name]
-        self.share: Share | None = None
+        self.share: Share  # of the rollout at hand, from the first one on
         self.sampled_tokens, self.began = 0, 0.0
 
     def begin(self) -> None:

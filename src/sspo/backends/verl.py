@@ -14,6 +14,7 @@ on these losses, so none inherits a width or an average that belongs to another 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ PREFIX = "sspo/"  # verl has losses of its own by the names gspo, sapo and cispo
 LossAndMetrics = tuple[Tensor, dict[str, float]]
 
 
-def register(methods: Mapping[str, Mapping[str, object]]) -> list[str]:
+def register(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Register every method (``objective`` and ``params``) with verl; returns their loss modes.
 
     Raises:
@@ -52,7 +53,7 @@ def policy_loss(objective: str, params: Mapping[str, object]) -> Callable[..., L
     """
     check_objective(objective, dict(params))
     chosen = LOSSES[objective]
-    total_key = {"sequence": "global_batch_size", "token": "batch_num_tokens"}[chosen.unit]
+    total_key = "batch_num_tokens" if chosen.over == "tokens" else "global_batch_size"
 
     def loss(
         old_log_prob: Tensor,

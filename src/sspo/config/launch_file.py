@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -58,12 +59,13 @@ def read_launch(file: str | Path) -> Launch:
     return Launch(processes, frozenset(_sharded(found)))
 
 
-def _sharded(found: Mapping) -> set[str]:
+def _sharded(found: Mapping[str, Any]) -> set[str]:
     kind = found.get("distributed_type")
     if kind == "FSDP":
         # Weights that stay gathered after the forward pass are whole when memory is at its fullest.
         reshard = (found.get("fsdp_config") or {}).get("fsdp_reshard_after_forward", True)
         return ZERO_STAGES[3] if reshard is True else ZERO_STAGES[2]
     if kind == "DEEPSPEED":
-        return ZERO_STAGES.get((found.get("deepspeed_config") or {}).get("zero_stage"), set())
+        stage = (found.get("deepspeed_config") or {}).get("zero_stage", 0)
+        return ZERO_STAGES.get(stage, set())
     return set()

@@ -1,21 +1,81 @@
-"""JSON into frozen dataclasses, checked against their type hints, and back.
-
-Every error is one line that names the place and the fix.
-"""
+"""Plain data into checked, frozen sections, and back; every error is one line with the fix."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import types
-import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from sspo.config.errors import ConfigError
 
-JsonDict = dict[str, object]
-T = typing.TypeVar("T")
+JsonDict = dict[str, Any]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, every key known, no value converted in silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with other values, checked again; a mapping changes an inner section key by key.
+
+        Raises:
+            ConfigError: as ``parse``.
+        """
+        values = dict(self)
+        for name, value in changes.items():
+            inner = values.get(name)
+            if isinstance(inner, Section) and isinstance(value, Mapping):
+                values[name] = inner.changed(**value)
+            else:
+                values[name] = value
+        return parse(type(self), plain(values))
+
+
+T = TypeVar("T", bound=Section)
+
+
+def setting(meaning: str, **limits: Any) -> Any:
+    """A key of a section: what it means, and pydantic's limits (``ge``, ``gt``, ``pattern`` ...)."""
+    return Field(description=meaning, **limits)
+
+
+def refuse(text: str) -> PydanticCustomError:
+    """The error that a section's own check raises where values do not go together.
+
+    The text begins with a key of the section, in front of which the message puts the section's place.
+    """
+    return PydanticCustomError("combination", "{text}", {"text": text})
+
+
+def parse(kind: type[T], data: Mapping[str, object], where: str = "") -> T:
+    """Build a section from plain data.
+
+    Args:
+        kind: the section.
+        data: what JSON can hold; of JSON, because there a list is a tuple and 1 is a number.
+        where: goes in front of the message.
+
+    Raises:
+        ConfigError: an unknown or missing key or an impossible value; names the key and what it means.
+    """
+    try:
+        return kind.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise ConfigError(f"{where}{_explain(error, kind)}") from None
+
+
+def read(kind: type[T], path: str | Path) -> T:
+    """Read a section from a JSON file.
+
+    Raises:
+        ConfigError: as ``parse`` and ``load_json``; the message begins with the file.
+    """
+    return parse(kind, load_json(path), f"{path}: ")
 
 
 def load_json(path: str | Path) -> JsonDict:
@@ -35,70 +95,78 @@ def load_json(path: str | Path) -> JsonDict:
     return data
 
 
-def from_json(kind: type[T], path: str | Path) -> T:
-    """Read a JSON file into a config dataclass.
+def plain(value: object) -> Any:
+    """The data of sections, of nested mappings and of sequences, ready for JSON."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
 
-    Raises:
-        ConfigError: unknown, missing or mistyped key; the message gives the file and the key's path.
-    """
-    data = load_json(path)
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> JsonDict:
+    """Mappings merge, anything else is replaced: as Snakemake does with several config files."""
+    result = dict(values)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def _explain(error: ValidationError, kind: type[Section]) -> str:
+    """One line: the key, its value, what it should be, and what it means."""
+    errors = error.errors(include_url=False)
+    # A misspelt key is missing as well: the misspelling says more.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    path = [part for part in first["loc"] if part != "[key]"]
+    where = "".join(map(_step, path)).removeprefix(".") or "top level"
+    if first["type"] == "missing":
+        return f"{where}: missing; add it{_meaning(kind, path)}"
+    if first["type"] == "extra_forbidden":
+        known = _schema_at(kind, path[:-1])[0].get("properties", {})
+        return f"{where}: unknown key; known keys: {', '.join(known)}"
+    if first["type"] == "combination":
+        return first["msg"] if where == "top level" else f"{where}.{first['msg']}"
+    value, hint = first["input"], ""
+    if first["type"] == "float_type" and isinstance(value, str) and _is_number(value):
+        hint = "; YAML takes 1e-4 for text, write 1.0e-4"
+    return f"{where} = {value!r}: {first['msg']}{hint}{_meaning(kind, path)}"
+
+
+def _step(part: str | int) -> str:
+    if isinstance(part, int):
+        return f"[{part}]"
+    return f".{part}" if part.isprintable() else f".{part!r}"
+
+
+def _meaning(kind: type[Section], path: Sequence[str | int]) -> str:
+    found = _schema_at(kind, path)[1]
+    return f" ({found})" if found else ""
+
+
+def _schema_at(kind: type[Section], path: Sequence[str | int]) -> tuple[JsonDict, str]:
+    """The JSON schema at a key, and the description nearest to it."""
+    root = kind.model_json_schema()
+    schema, description = root, ""
+    for part in path:
+        items = schema.get("prefixItems", [{}])[0] if "prefixItems" in schema else {}
+        inner = schema.get("items", items) if isinstance(part, int) else {}
+        if not isinstance(part, int):
+            others = [*schema.get("patternProperties", {}).values()]
+            others.append(schema.get("additionalProperties", {}))
+            inner = schema.get("properties", {}).get(part, others[0])
+        inner = inner if isinstance(inner, dict) else {}
+        description = inner.get("description", description)
+        inner = next((one for one in inner.get("anyOf", []) if one.get("type") != "null"), inner)
+        schema = root["$defs"][inner["$ref"].rpartition("/")[2]] if "$ref" in inner else inner
+    return schema, description
+
+
+def _is_number(text: str) -> bool:
     try:
-        return from_dict(kind, data)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def from_dict(kind: type[T], data: JsonDict, where: str = "") -> T:
-    """Build a config dataclass from plain data, strictly.
-
-    Raises:
-        ConfigError: unknown, missing or mistyped key; the message gives the key's path.
-    """
-    hints = typing.get_type_hints(kind)
-    for key in data:
-        if key not in hints:
-            raise ConfigError(f"{where}{key}: unknown key; known here: {', '.join(hints)}")
-    for key in hints:
-        if key not in data:
-            raise ConfigError(f"{where}{key}: missing; add it")
-    values = {key: _convert(hints[key], value, f"{where}{key}") for key, value in data.items()}
-    return kind(**values)
-
-
-def to_dict(config: object) -> JsonDict:
-    """The plain data of a config dataclass, ready for JSON."""
-    return dataclasses.asdict(config)
-
-
-def _convert(hint: object, value: object, where: str) -> object:
-    """Check one value against its type hint; tuples come as lists, floats may come as ints."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, dict):
-            return from_dict(hint, value, f"{where}.")
-    elif origin is Literal:
-        if value in arguments:
-            return value
-    elif origin is tuple:
-        if isinstance(value, list | tuple):
-            kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-            if len(kinds) == len(value):
-                pairs = zip(kinds, value, strict=True)
-                return tuple(_convert(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(pairs))
-    elif origin is dict:
-        if isinstance(value, dict):
-            return {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    raise ConfigError(f"{where} = {value!r}: expected {_name(hint)}")
-
-
-def _name(hint: object) -> str:
-    if typing.get_origin(hint) is Literal:
-        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
-    if isinstance(hint, types.GenericAlias):
-        return str(hint)
-    return getattr(hint, "__name__", str(hint))
+        float(text)
+    except ValueError:
+        return False
+    return True

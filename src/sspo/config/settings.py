@@ -1,242 +1,263 @@
-"""Configuration: YAML -> checked run configs (JSON) -> frozen dataclasses.
+"""What training depends on, key by key: type, range, meaning, and which values go together.
 
-``workflow/schemas/config.schema.yaml`` says which keys and ranges a YAML may hold; the dataclasses
-here are what scripts that train receive; ``sspo.config.study`` has the others.
+Every value stands in a profile (``config/*.yaml``), none here. The sections below are parts of a profile
+(``sspo.config.profile``) and of the config files that ``write_config`` makes of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from sspo.config.errors import ConfigError
-from sspo.config.reading import JsonDict
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """A Qwen3 model trained from scratch; ``context`` is the longest prompt + response in tokens."""
-
-    hidden_size: int
-    layers: int
-    heads: int
-    mlp_size: int
-    context: int
+from sspo.config.reading import JsonDict, Section, refuse, setting
 
 
-@dataclass(frozen=True)
-class ComputeConfig:
-    """Where and how to compute.
-
-    Attributes:
-        device: "cpu", or a CUDA device.
-        dtype: what matrix products are computed in and responses are sampled with. Weights that are
-            trained are float32 in any case; a run's final weights are saved in ``dtype``.
-        threads: fixed, so that results do not depend on the cores.
-    """
-
-    device: str
-    dtype: Literal["float32", "bfloat16"]
-    threads: int
+def _without_repetition(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len({*map(str, values)}) < len(values):
+        raise PydanticCustomError("repeated", "an entry stands twice; remove one")
+    return values
 
 
-@dataclass(frozen=True)
-class SupervisedConfig:
-    """Next-token training on worked solutions (the warm-up, and the supervised-only control).
-
-    Attributes:
-        steps: optimizer updates.
-        batch_size: solutions per update.
-        micro_batch: solutions per forward pass; changes memory and speed, not gradients.
-        learning_rate: peak value.
-        schedule: "cosine" decays to 0; "constant" holds the peak.
-        warmup_steps: linear rise from 0.
-        betas: AdamW's.
-        weight_decay: AdamW's.
-        max_grad_norm: gradient norm clip.
-        log_every: updates per metrics record.
-        eval_every: updates between validations; 0 validates at the end only.
-    """
-
-    steps: int
-    batch_size: int
-    micro_batch: int
-    learning_rate: float
-    schedule: Literal["cosine", "constant"]
-    warmup_steps: int
-    betas: tuple[float, float]
-    weight_decay: float
-    max_grad_norm: float
-    log_every: int
-    eval_every: int
+Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+Distinct = AfterValidator(_without_repetition)
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Distinct]
 
 
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """A key of ``sspo.objectives.losses.LOSSES`` and its keyword arguments."""
+class ModelConfig(Section):
+    """The Qwen3 model that is trained from scratch."""
 
-    name: str
-    params: JsonDict
+    hidden_size: int = setting("width", ge=1)
+    layers: int = setting("transformer layers", ge=1)
+    heads: int = setting("attention heads", ge=1)
+    mlp_size: int = setting("width of the feed-forward layer", ge=1)
+    context: int = setting("longest prompt and response together, in tokens", ge=1)
 
-
-@dataclass(frozen=True)
-class AdvantageConfig:
-    """How group rewards become advantages; see ``sspo.objectives.advantages``."""
-
-    normalize_std: bool
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How a response is sampled, in rollouts and in validation alike.
-
-    Attributes:
-        temperature: sampling temperature; scoring uses the same.
-        max_response_tokens: cap on a response, its end token included.
-        max_batch: responses sampled at once (torch engine).
-        stop_tokens: tokens that end a response beside the tokenizer's own end token.
-    """
-
-    temperature: float
-    max_response_tokens: int
-    max_batch: int
-    stop_tokens: tuple[str, ...]
+    @model_validator(mode="after")
+    def _heads_have_an_even_size(self) -> Self:
+        if self.hidden_size % (2 * self.heads):
+            raise refuse(
+                f"hidden_size = {self.hidden_size} must be a multiple of 2 x heads = {2 * self.heads}; "
+                "heads need an even size"
+            )
+        return self
 
 
-@dataclass(frozen=True)
-class RewardConfig:
-    """What makes a response right. All but the name concern the checker of ``math`` alone.
+class ComputeConfig(Section):
+    """Where and how to compute."""
 
-    Attributes:
-        name: "exact" compares what follows the last ``#``; "math" LaTeX answers, by math-verify.
-        time_limit: CPU seconds of one comparison.
-        memory_mb: address space of a checker process in MiB.
-        max_characters: longest answer that is read.
-    """
-
-    name: Literal["exact", "math"]
-    time_limit: float
-    memory_mb: int
-    max_characters: int
+    device: str = setting("torch device", pattern="^(cpu|cuda(:[0-9]+)?)$")
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "precision of matrix products and sampling; weights in training are float32, a run's final "
+        "weights are saved in it"
+    )
+    threads: int = setting("CPU threads per run, part of the result's bits", ge=1)
 
 
-@dataclass(frozen=True)
+class SupervisedConfig(Section):
+    """Next-token training on worked solutions: the warm-up, and the supervised-only control."""
+
+    steps: int = setting("optimizer updates", ge=1)
+    batch_size: int = setting("solutions per update", ge=1)
+    micro_batch: int = setting(
+        "solutions per forward pass; changes memory and speed, not gradients", ge=1
+    )
+    learning_rate: float = setting("peak learning rate", gt=0)
+    schedule: Literal["cosine", "constant"] = setting(
+        "cosine decays to 0 after the warm-up, constant holds the peak"
+    )
+    warmup_steps: int = setting("updates of linear rise from 0", ge=0)
+    betas: Betas = setting("AdamW betas")
+    weight_decay: float = setting("AdamW weight decay", ge=0)
+    max_grad_norm: float = setting("gradient norm clip", gt=0)
+    log_every: int = setting("updates between records", ge=1)
+    eval_every: int = setting("updates between validations; 0 validates at the end only", ge=0)
+
+
+class ObjectiveConfig(Section):
+    """A key of ``sspo.objectives.LOSSES`` and its keyword arguments."""
+
+    name: str = setting("a key of LOSSES in src/sspo/objectives/losses.py")
+    params: JsonDict = setting("the objective's keyword arguments")
+
+
+class AdvantageConfig(Section):
+    """How group rewards become advantages."""
+
+    normalize_std: bool = setting("divide by the group's standard deviation")
+
+
+class SamplingConfig(Section):
+    """How a response is sampled, in rollouts and in validation alike."""
+
+    temperature: float = setting("sampling temperature; scoring uses the same", gt=0)
+    max_response_tokens: int = setting("cap on a response, its end token included", ge=1)
+    max_batch: int = setting("responses sampled at once (torch engine)", ge=1)
+    stop_tokens: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Distinct] = setting(
+        "tokens that end a response beside the tokenizer's own end token, such as <|im_end|>"
+    )
+
+
 class RolloutConfig(SamplingConfig):
-    """How a step's responses are sampled.
+    """How a step's responses are sampled."""
 
-    Attributes:
-        engine: "torch" (reference), "vllm" (in the trainer's process) or "vllm_server".
-        prompts_per_step: prompts of one rollout.
-        group_size: responses per prompt.
-        vllm_memory: share of the GPU's memory for vLLM's weights and cache; training needs the rest.
-        old_logprobs: whose log-probabilities the ratios of a rollout's later updates are taken to: the
-            policy's, scored again before the first update, or those that the engine sampled with.
-        correction: what an engine that samples from other probabilities than the policy's is made up
-            for with, see ``sspo.training.update.engine_weights``.
-        correction_cap: largest weight of the correction.
-    """
+    engine: Literal["torch", "vllm", "vllm_server"] = setting(
+        "what samples: torch is the reference, vllm works in the trainer's process"
+    )
+    prompts_per_step: int = setting("prompts per rollout", ge=1)
+    group_size: int = setting(
+        "responses per prompt; a group-relative advantage needs at least two", ge=2
+    )
+    vllm_memory: float = setting(
+        "share of the GPU's memory for vLLM's weights and cache; training needs the rest",
+        gt=0,
+        le=1,
+    )
+    old_logprobs: Literal["policy", "engine"] = setting(
+        "whose log-probabilities the ratios of a rollout's later updates are taken to: the policy's, "
+        "scored again, or those that the engine sampled with"
+    )
+    correction: Literal["none", "token", "sequence"] = setting(
+        "truncated importance weights that correct for the engine's probabilities differing from the "
+        "policy's, per token or per response"
+    )
+    correction_cap: float = setting("largest weight of the correction", ge=1)
 
-    engine: Literal["torch", "vllm", "vllm_server"]
-    prompts_per_step: int
-    group_size: int
-    vllm_memory: float
-    old_logprobs: Literal["policy", "engine"]
-    correction: Literal["none", "token", "sequence"]
-    correction_cap: float
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The reinforcement-learning loop.
-
-    Attributes:
-        steps: rollouts.
-        updates_per_rollout: optimizer updates, each on an equal share of the rollout's prompts.
-        learning_rate: AdamW's, constant after the warm-up.
-        warmup_updates: linear rise from 0, in optimizer updates.
-        betas: AdamW's.
-        weight_decay: AdamW's.
-        max_grad_norm: gradient norm clip.
-        kl_coefficient: beta of the optional KL term to the initial policy; 0 leaves it out.
-        micro_batch: most responses per forward pass; changes memory, not gradients.
-        micro_batch_tokens: most tokens per forward pass, prompts and padding included; 0: no limit.
-        gradient_checkpointing: compute activations again in the backward pass; changes memory alone.
-        chunk_tokens: response tokens projected to the vocabulary at a time; bounds memory.
-        eval_every: steps between validations.
-        kl_every: steps between measurements of the KL to the initial policy; 0 measures none, and the
-            initial policy takes no memory.
-        checkpoint_every: steps between saved states to resume from.
-        keep_rollouts: responses per step kept in rollouts.jsonl.gz.
-    """
-
-    steps: int
-    updates_per_rollout: int
-    learning_rate: float
-    warmup_updates: int
-    betas: tuple[float, float]
-    weight_decay: float
-    max_grad_norm: float
-    kl_coefficient: float
-    micro_batch: int
-    micro_batch_tokens: int
-    gradient_checkpointing: bool
-    chunk_tokens: int
-    eval_every: int
-    kl_every: int
-    checkpoint_every: int
-    keep_rollouts: int
+    @model_validator(mode="after")
+    def _a_correction_needs_the_policys_logprobs(self) -> Self:
+        if self.old_logprobs == "engine" and self.correction != "none":
+            raise refuse(
+                f"correction = {self.correction!r} weighs by the policy's old log-probabilities, which "
+                "old_logprobs = 'engine' does not compute; choose policy, or correction none"
+            )
+        return self
 
 
-@dataclass(frozen=True)
-class ValidationConfig:
+class TrainConfig(Section):
+    """The reinforcement-learning loop."""
+
+    steps: int = setting("rollouts", ge=1)
+    updates_per_rollout: int = setting(
+        "optimizer updates per rollout, each on an equal share of its prompts", ge=1
+    )
+    learning_rate: float = setting("AdamW learning rate, constant after the warm-up", gt=0)
+    warmup_updates: int = setting("updates of linear rise from 0", ge=0)
+    betas: Betas = setting("AdamW betas")
+    weight_decay: float = setting("AdamW weight decay", ge=0)
+    max_grad_norm: float = setting("gradient norm clip", gt=0)
+    kl_coefficient: float = setting(
+        "weight of the KL term to the initial policy; 0 leaves it out", ge=0
+    )
+    micro_batch: int = setting(
+        "most responses per forward pass; changes memory, not gradients", ge=1
+    )
+    micro_batch_tokens: int = setting(
+        "most tokens per forward pass, prompts and padding included; 0 for no limit", ge=0
+    )
+    gradient_checkpointing: bool = setting(
+        "compute activations again in the backward pass to save memory"
+    )
+    chunk_tokens: int = setting(
+        "response tokens projected to the vocabulary at a time; bounds memory", ge=1
+    )
+    eval_every: int = setting("steps between validations", ge=1)
+    kl_every: int = setting(
+        "steps between KL measurements; 0 for none, which saves a copy of the model", ge=0
+    )
+    checkpoint_every: int = setting("steps between saved states to resume from", ge=1)
+    keep_rollouts: int = setting("responses per step kept in rollouts.jsonl.gz for reading", ge=0)
+
+    @model_validator(mode="after")
+    def _a_kl_term_needs_the_initial_policy(self) -> Self:
+        if self.kl_coefficient > 0.0 and self.kl_every == 0:
+            raise refuse(
+                f"kl_coefficient = {self.kl_coefficient} needs the initial policy that kl_every = 0 "
+                "leaves out; set kl_every to 1 or more"
+            )
+        return self
+
+
+class LoraConfig(Section):
+    """Low-rank adapters in place of all weights (peft)."""
+
+    rank: int = setting("rank of the adapters; 0 trains all weights", ge=0)
+    alpha: float = setting("adapters count alpha / rank times", gt=0)
+
+
+class ValidationConfig(Section):
     """The small evaluation during training: greedy and sampled pass@1 on the validation split."""
 
-    problems: int
-    samples: int
+    problems: int = setting("problems of the validation split", ge=1)
+    samples: int = setting("samples per problem beside the greedy one", ge=1)
 
 
-@dataclass(frozen=True)
-class TrackingConfig:
-    """Where a run's metrics are shown beside TensorBoard; ``project`` is the service's name for it."""
+class RewardConfig(Section):
+    """What makes a response right; all keys but the name concern the checker of ``math`` alone."""
 
-    service: Literal["none", "wandb", "trackio"]
-    project: str
+    name: Literal["exact", "math"] = setting(
+        "exact compares what follows the last #, math compares LaTeX answers by math-verify"
+    )
+    time_limit: float = setting("CPU seconds of one comparison (math)", gt=0)
+    memory_mb: int = setting(
+        "address space of a checker process in MiB (math); its imports need about 120", ge=256
+    )
+    max_characters: int = setting("longest answer that is read (math)", ge=1, le=2000)
 
-    def __post_init__(self) -> None:
+
+class TrackingConfig(Section):
+    """Where the metrics of runs are shown beside TensorBoard."""
+
+    service: Literal["none", "wandb", "trackio"] = setting(
+        "none is TensorBoard alone; the others are installed as an extra"
+    )
+    project: str = setting(
+        "the service's name for the project; letters, digits, _ and -", pattern="^[A-Za-z0-9_-]*$"
+    )
+
+    @model_validator(mode="after")
+    def _a_service_needs_a_project(self) -> Self:
         if self.service != "none" and not self.project:
-            raise ConfigError(
-                f"tracking.project: tracking.service = {self.service!r} needs the name of a project; "
-                "add it, or choose service none"
+            raise refuse(
+                f"service = {self.service!r} needs the name of a project; add it, or choose service none"
             )
+        return self
 
 
-@dataclass(frozen=True)
-class LoraConfig:
-    """Low-rank adapters in place of all weights, ``sspo.models.lora``; ``rank`` 0 trains all weights."""
+class CheckpointConfig(Section):
+    """A published model to start from, instead of one trained from scratch."""
 
-    rank: int
-    alpha: float
+    source: str = setting(
+        "a repository of the Hugging Face hub, such as Qwen/Qwen2.5-Math-1.5B, or a folder that "
+        "save_pretrained wrote",
+        min_length=1,
+    )
+    revision: str = setting(
+        "commit of the repository, 40 hexadecimal digits; empty for a folder",
+        pattern="^([0-9a-f]{40})?$",
+    )
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything one reinforcement-learning run depends on.
+class _Run(Section):
+    """What names a run, and what every run has."""
 
-    Attributes:
-        run: its name, ``method``, regime, base and ``seed`` joined.
-        regime: the setting under which methods are compared; runs of one regime can be.
-        base: the base model it starts from.
-        tuned: what the tuning chose for it; "params" where the regime itself says the learning rate.
-        trainer: the loop, "native" (``sspo.training.trainer``) or "trl" (``sspo.backends.trl``).
-    """
+    run: str = setting("its name: method, regime, base and seed joined")
+    method: str = setting("an entry under methods")
+    regime: str = setting("the setting under which methods are compared")
+    base: str = setting("the base model it starts from")
+    seed: int = setting("of everything random", ge=0)
 
-    run: str
-    method: str
-    regime: str
-    base: str
-    seed: int
-    tuned: Literal["nothing", "params", "everything"]
-    trainer: Literal["native", "trl"]
+
+class RunConfig(_Run):
+    """Everything one reinforcement-learning run depends on."""
+
+    tuned: Literal["nothing", "params", "everything"] = setting(
+        "what the tuning chose for it; params where the regime itself says the learning rate"
+    )
+    trainer: Literal["native", "trl"] = setting(
+        "the loop: sspo.training.trainer, or the same inside TRL (sspo.backends.trl)"
+    )
     objective: ObjectiveConfig
     advantages: AdvantageConfig
     rollout: RolloutConfig
@@ -246,62 +267,61 @@ class RunConfig:
     reward: RewardConfig
     compute: ComputeConfig
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _updates_share_the_prompts(self) -> Self:
         prompts, updates = self.rollout.prompts_per_step, self.train.updates_per_rollout
         if prompts % updates:
-            raise ConfigError(
-                f"{self.method}: rollout.prompts_per_step = {prompts} is not divisible by "
+            raise refuse(
+                f"rollout.prompts_per_step = {prompts} is not divisible by "
                 f"train.updates_per_rollout = {updates}; change one so that updates get equal shares"
             )
-        if self.train.kl_coefficient > 0.0 and self.train.kl_every == 0:
-            raise ConfigError(
-                f"{self.method}: train.kl_coefficient = {self.train.kl_coefficient} needs the initial "
-                "policy that train.kl_every = 0 leaves out; set kl_every to 1 or more"
+        return self
+
+    @model_validator(mode="after")
+    def _dr_grpos_constant_is_the_cap(self) -> Self:
+        cap = self.rollout.max_response_tokens
+        constant = self.objective.params.get("max_response_tokens", cap)
+        if constant != cap:
+            raise refuse(
+                f"params.max_response_tokens = {constant} is not rollout.max_response_tokens = {cap}; "
+                "set both alike"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _trl_has_equal_micro_batches(self) -> Self:
+        if self.trainer == "trl" and self.train.micro_batch_tokens:
+            raise refuse(
+                "trainer = 'trl' makes micro-batches of equal size; set train.micro_batch_tokens to 0"
+            )
+        return self
 
 
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Everything the base model depends on besides the data."""
+class _Supervised(Section):
+    """What the two kinds of supervised training share."""
 
-    seed: int
+    seed: int = setting("of weights and data order", ge=0)
+    supervised: SupervisedConfig
+    sampling: SamplingConfig
+    validation: ValidationConfig
+    reward: RewardConfig
+    compute: ComputeConfig
+
+
+class PretrainConfig(_Supervised):
+    """Everything a base model trained from scratch depends on besides the data."""
+
     model: ModelConfig
-    supervised: SupervisedConfig
-    sampling: SamplingConfig
-    validation: ValidationConfig
-    reward: RewardConfig
-    compute: ComputeConfig
-    characters: str
+    characters: str = setting("everything that prompts and solutions are written with")
 
 
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """A published model to start from, instead of one trained from scratch.
+class ImportConfig(Section):
+    """Everything a published base model depends on."""
 
-    Attributes:
-        source: a repository of the Hugging Face hub, or a folder that ``save_pretrained`` wrote.
-        revision: commit of that repository; empty for a folder.
-    """
-
-    source: str
-    revision: str
+    checkpoint: CheckpointConfig
 
 
-@dataclass(frozen=True)
-class ControlConfig:
-    """The supervised-only control: as many more updates on the warm-up solutions, no reward.
+class ControlConfig(_Run, _Supervised):
+    """The supervised-only control: as many more updates on the warm-up solutions, no reward."""
 
-    ``updates_per_step`` converts its updates to the steps of a reinforcement-learning run.
-    """
-
-    run: str
-    method: str
-    regime: str
-    base: str
-    seed: int
-    supervised: SupervisedConfig
-    updates_per_step: int
-    sampling: SamplingConfig
-    validation: ValidationConfig
-    reward: RewardConfig
-    compute: ComputeConfig
+    updates_per_step: int = setting("divides its updates into the steps of a run", ge=1)

@@ -1,50 +1,112 @@
-"""Configuration of what comes before and after training: data sets, tuning, evaluation, exact study.
-
-Apart from ``sspo.config.settings``: no script that trains imports it.
-"""
+"""What data, tuning, the final evaluation and the exact study depend on, key by key."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from sspo.config.errors import ConfigError
-from sspo.config.reading import JsonDict
+from pydantic import Field, StringConstraints, model_validator
+
+from sspo.config.reading import JsonDict, Section, refuse, setting
+from sspo.config.settings import (
+    ComputeConfig,
+    Distinct,
+    Name,
+    RewardConfig,
+    SamplingConfig,
+)
 
 PROBLEM = "{problem}"  # where a prompt holds the problem
 
+Names = Annotated[tuple[Name, ...], Field(min_length=1), Distinct]
+Commit = Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}$")]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), Distinct]
+Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), Distinct]
+Drifts = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1), Distinct]
 
-@dataclass(frozen=True)
-class MathDataConfig:
-    """Real data sets instead of the procedural task; keys of ``sspo.data.sources.DATA_SETS``.
 
-    Attributes:
-        source: "hub", or a folder with a file per data set.
-        revisions: hub id -> commit that the data sets are read at (hub only).
-        train: data sets whose problems are trained on.
-        benchmarks: data sets to evaluate on; none of their problems stays in training.
-        validation: training problems held out for validation.
-        seed: which ones.
-        prompt: what the model reads, with ``PROBLEM`` for the problem.
-    """
+class TraceStyle(Section):
+    """How the imperfect authors of the warm-up solutions write (probabilities)."""
 
-    source: str
-    revisions: JsonDict
-    train: tuple[str, ...]
-    benchmarks: tuple[str, ...]
-    validation: int
-    seed: int
-    prompt: str
+    careful_author: float = setting(
+        "share of solutions written the careful way throughout", ge=0, le=1
+    )
+    careful_step: float = setting("share of careful steps in the other solutions", ge=0, le=1)
+    slip: float = setting(
+        "share of plain steps that go wrong where they can: a crossed ten, a second match in a row",
+        ge=0,
+        le=1,
+    )
+    noise: float = setting("share of written results that are off by one", ge=0, le=1)
 
-    def __post_init__(self) -> None:
-        if self.prompt.count(PROBLEM) != 1:
-            raise ConfigError(
-                f"math_data.prompt = {self.prompt!r}: must hold {PROBLEM} exactly once"
+
+class SplitSpec(Section):
+    """Size of a split, and the range of operations (or letters) of a problem."""
+
+    size: int = setting("problems in the split; an empty split cannot be used", ge=1)
+    min_operations: int = setting("fewest operations of a problem", ge=1)
+    max_operations: int = setting("most operations of a problem", ge=1)
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> Self:
+        if self.min_operations > self.max_operations:
+            raise refuse(
+                f"min_operations = {self.min_operations} exceeds max_operations = "
+                f"{self.max_operations}; swap or raise it"
             )
+        return self
 
 
-@dataclass(frozen=True)
-class Trial:
+class TaskConfig(Section):
+    """The procedural task and its splits."""
+
+    name: str = setting("a task of src/sspo/data/tasks.py")
+    seed: int = setting("seed of the problems", ge=0)
+    style: TraceStyle
+    splits: dict[Name, SplitSpec] = setting(
+        "disjoint splits, drawn in this order; test, hard, validation, train and warmup among them"
+    )
+
+    @model_validator(mode="after")
+    def _has_the_splits_that_rules_read(self) -> Self:
+        for name in ("test", "hard", "validation", "train", "warmup"):
+            if name not in self.splits:
+                raise refuse(f"splits.{name}: missing; add it")
+        return self
+
+
+class MathDataConfig(Section):
+    """Real data sets instead of the procedural task; keys of ``sspo.data.sources.DATA_SETS``."""
+
+    source: str = setting(
+        "hub, or a folder with a JSONL or Parquet file per data set", min_length=1
+    )
+    revisions: dict[str, Commit] = setting(
+        "hub id -> commit that the data set is read at (hub only): 40 hexadecimal digits, not a "
+        "branch, which moves"
+    )
+    train: Names = setting("data sets to train on")
+    benchmarks: Names = setting(
+        "data sets to evaluate on, each a split of its name; none of their problems stays in training"
+    )
+    validation: int = setting("training problems held out for validation", ge=1)
+    seed: int = setting("which ones", ge=0)
+    prompt: str = setting("what the model reads, with {problem} for the problem")
+
+    @model_validator(mode="after")
+    def _prompt_holds_the_problem(self) -> Self:
+        if self.prompt.count(PROBLEM) != 1:
+            raise refuse(f"prompt = {self.prompt!r}: must hold {PROBLEM} exactly once")
+        return self
+
+
+class RealDataConfig(Section):
+    """Everything the splits of real data sets depend on besides the files."""
+
+    math_data: MathDataConfig
+    reward: RewardConfig
+
+
+class Trial(Section):
     """One setting that was tried for a method, and its runs."""
 
     learning_rate: float
@@ -52,68 +114,96 @@ class Trial:
     runs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class TuningConfig:
+class TuningConfig(Section):
     """How every method's learning rate and parameters are chosen, with equally many trials.
 
-    A trial's score is the mean of ``accuracy`` over the last ``validations`` of its runs.
-
-    Attributes:
-        accuracy: key of the validation accuracy, such as "pass@1".
-        validations: how many of a run's last validations count.
-        trials: by method; on equal scores the first one is chosen.
+    A trial's score is the mean of ``accuracy`` over the last ``validations`` of its runs; of equal
+    scores the first one wins.
     """
 
-    accuracy: str
-    validations: int
-    trials: dict[str, tuple[Trial, ...]]
+    accuracy: Literal["pass@1", "greedy"] = setting("what is compared")
+    validations: int = setting("how many of a run's last validations are averaged", ge=1)
+    trials: dict[str, tuple[Trial, ...]] = setting("method -> its trials")
 
 
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """The final evaluation.
+class EvaluationConfig(Section):
+    """The final evaluation."""
 
-    Attributes:
-        splits: splits to evaluate.
-        pools: name -> splits whose problems are also scored together. Claims are about "test" and
-            "hard", so whatever has no splits of these names pools its own under them.
-        engine: "torch" (reference) or "vllm".
-        vllm_memory: share of the GPU's memory for vLLM.
-        samples: sampled responses per problem, beside one greedy response.
-        temperature: of the sampled responses.
-        pass_at: the k of pass@k and maj@k, none above ``samples``.
-        seed: seed of the samples, the same for every checkpoint.
-    """
+    splits: Names = setting("splits to evaluate")
+    pools: dict[Name, Names] = setting(
+        "name -> splits whose problems are scored together as well; claims are about test and hard"
+    )
+    engine: Literal["torch", "vllm"] = setting("what samples the completions")
+    vllm_memory: float = setting("share of the GPU's memory for vLLM", gt=0, le=1)
+    samples: int = setting("samples per problem beside the greedy one", ge=1)
+    temperature: float = setting("sampling temperature", gt=0)
+    pass_at: Counts = setting("the k of pass@k and maj@k, none above samples")
+    seed: int = setting("seed of the samples, the same for every checkpoint", ge=0)
 
-    splits: tuple[str, ...]
-    pools: dict[str, tuple[str, ...]]
-    engine: Literal["torch", "vllm"]
-    vllm_memory: float
-    samples: int
-    temperature: float
-    pass_at: tuple[int, ...]
-    seed: int
+    @model_validator(mode="after")
+    def _there_are_samples_enough(self) -> Self:
+        if max(self.pass_at) > self.samples:
+            raise refuse(
+                f"pass_at = {list(self.pass_at)} exceeds samples = {self.samples}; raise samples or "
+                "drop the larger k"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pools_are_made_of_splits(self) -> Self:
+        for name, members in self.pools.items():
+            if name in self.splits:
+                raise refuse(f"pools: {name!r} is a split already; rename the pool")
+            if missing := [split for split in members if split not in self.splits]:
+                raise refuse(f"pools.{name}: {missing[0]!r} is not evaluated; add it to splits")
+        return self
 
 
-@dataclass(frozen=True)
-class ExactStudyConfig:
-    """The study of ``sspo.evidence.exact``; see there for what the numbers mean.
+class EvaluationRun(Section):
+    """Everything the evaluation of a checkpoint depends on."""
 
-    ``methods`` holds, by name, ``objective``, ``params`` and ``normalize_std``.
-    """
+    evaluation: EvaluationConfig
+    sampling: SamplingConfig
+    reward: RewardConfig
+    compute: ComputeConfig
 
-    vocabulary: int
-    max_tokens: int
-    prompts: int
-    logit_scale: float
-    draws: int
-    seed: int
-    drifts: tuple[float, ...]
-    features: int
-    group_size: int
-    updates: int
-    updates_per_rollout: tuple[int, ...]
-    learning_rates: tuple[float, ...]
-    pushes: int
-    push_size: float
-    methods: JsonDict
+
+class _ExactStudy(Section):
+    """What objectives do on a policy small enough to enumerate, see ``sspo.evidence.exact``."""
+
+    vocabulary: int = setting("tokens of the policy", ge=2, le=8)
+    max_tokens: int = setting("longest response", ge=1, le=6)
+    prompts: int = setting("prompts", ge=1)
+    logit_scale: float = setting("standard deviation of the start policy's logits", gt=0)
+    draws: int = setting("start policies", ge=1)
+    seed: int = setting("seed of the first draw", ge=0)
+    drifts: Drifts = setting("root mean square log-ratios between old and current policy, in nats")
+    features: int = setting("features that the logits are linear in, in stale training", ge=1)
+    group_size: int = setting("responses per prompt and update, in stale training", ge=2)
+    updates: int = setting("optimizer updates of stale training", ge=1)
+    updates_per_rollout: Counts = setting("how many of them use one rollout")
+    learning_rates: Rates = setting("AdamW learning rates of stale training")
+    pushes: int = setting("pushes of one stale response", ge=1)
+    push_size: float = setting("nats that an on-policy push moves it", gt=0)
+
+    @model_validator(mode="after")
+    def _rollouts_divide_the_updates(self) -> Self:
+        for count in self.updates_per_rollout:
+            if self.updates % count:
+                raise refuse(
+                    f"updates = {self.updates} is not divisible by updates_per_rollout = {count}; "
+                    "change one"
+                )
+        return self
+
+
+class ExactStudyConfig(_ExactStudy):
+    """The study with its methods written out."""
+
+    methods: dict[str, JsonDict] = setting("name -> objective, params and normalize_std")
+
+
+class ExactStudySection(_ExactStudy):
+    """The study as a profile has it; left out, there is none."""
+
+    methods: Names = setting("names of entries under methods")

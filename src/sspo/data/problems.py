@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sspo.config.errors import ConfigError
+from sspo.config.reading import JsonDict
 from sspo.pipeline.files import write_bytes
 
-Record = dict[str, object]
+Record = JsonDict
 
 
 def read_jsonl(path: str | Path) -> list[Record]:

@@ -43,8 +43,9 @@ def plain_answer(value: object) -> str | None:
 
 def marked_answer(value: object) -> str | None:
     """What follows GSM8K's last ``####``; None without one."""
-    marked = isinstance(value, str) and MARK in value
-    return plain_answer(value.rpartition(MARK)[2]) if marked else None
+    if not isinstance(value, str) or MARK not in value:
+        return None
+    return plain_answer(value.rpartition(MARK)[2])
 
 
 def first_answer(value: object) -> str | None:

@@ -121,7 +121,7 @@ def _without(
     return [p for p, *found in zip(problems, *kinds.values(), strict=True) if not any(found)]
 
 
-def _overlaps(first: Sequence[Record], second: Sequence[Record]) -> list[str | None]:
+def _overlaps(first: Sequence[Record], second: Sequence[Record]) -> Sequence[str | None]:
     return find_overlaps(*([str(p["problem"]) for p in problems] for problems in (first, second)))
 
 

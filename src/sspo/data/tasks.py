@@ -28,36 +28,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Record = dict[str, object]
+from sspo.config.study import SplitSpec, TraceStyle
+from sspo.data.problems import Record
 
 CHARACTERS = "0123456789+-=:#"
 COUNT_CHARACTERS = "0123456789abc?=#"
-
-
-@dataclass(frozen=True)
-class TraceStyle:
-    """How the imperfect authors of the warm-up solutions write (probabilities).
-
-    Attributes:
-        careful_author: every step of the solution is written the careful way.
-        careful_step: otherwise, a single step is.
-        slip: a plain step goes wrong where it can (a crossed ten, a second match in a row).
-        noise: any written result is off by one.
-    """
-
-    careful_author: float
-    careful_step: float
-    slip: float
-    noise: float
-
-
-@dataclass(frozen=True)
-class SplitSpec:
-    """Size of a split and the range of operations (or letters) per problem, both ends included."""
-
-    size: int
-    min_operations: int
-    max_operations: int
 
 
 def make_chain(rng: random.Random, operations: int) -> Record:

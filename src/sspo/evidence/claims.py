@@ -299,7 +299,8 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
         for name in ("p_gain", "p_no_gain"):
             adjusted = holm([getattr(result[i], name) for i in family])
             for i, p in zip(family, adjusted, strict=True):
-                result[i] = dataclasses.replace(result[i], **{name: float(p)})
+                changes: JsonDict = {name: float(p)}
+                result[i] = dataclasses.replace(result[i], **changes)
     return result
 
 

@@ -177,8 +177,8 @@ def stratified_interval(
     Raises:
         ValueError: no splits, fewer than two seeds, splits of other seeds, or scores not finite.
     """
-    strata = [finite_values(scores, dimensions=2) for scores in strata]
-    counts = {len(scores) for scores in strata}
+    splits = [finite_values(scores, dimensions=2) for scores in strata]
+    counts = {len(scores) for scores in splits}
     if len(counts) != 1:
         raise ValueError(f"every split needs the same seeds, got {sorted(counts)} of them")
     seeds = counts.pop()
@@ -186,11 +186,11 @@ def stratified_interval(
         raise ValueError("one seed has no spread between seeds; use proportion_interval")
     drawn = generator.integers(seeds, size=(resamples, seeds))
     accuracies = []
-    for scores in strata:
+    for scores in splits:
         problems = scores.shape[1]
         often = generator.multinomial(problems, np.full(problems, 1.0 / problems), size=resamples)
         accuracies.append(np.take_along_axis(often @ scores.T / problems, drawn, axis=1))
-    point = statistic(np.concatenate([scores.mean(axis=1) for scores in strata]), axis=-1)
+    point = statistic(np.concatenate([scores.mean(axis=1) for scores in splits]), axis=-1)
     resampled = statistic(np.concatenate(accuracies, axis=1), axis=1)
     return percentile_interval(float(point), resampled, level)
 

@@ -18,35 +18,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sspo.config.reading import Section, setting
 from sspo.evidence.intervals import finite_values
 
-Record = Mapping[str, object]
+Record = Mapping[str, Any]  # of metrics.jsonl
 Measures = dict[str, float | None]
 
 
-@dataclass(frozen=True)
-class LearningConfig:
-    """How runs are measured.
+class LearningConfig(Section):
+    """How runs are measured."""
 
-    Attributes:
-        accuracy: key of the validation accuracy, such as "pass@1".
-        target: accuracy whose first reaching is timed.
-        collapse_share: a final accuracy below this share of the run's best is a collapse.
-        collapse_margin: and so is one below the base model's by more than this.
-        spike_factor: k of a gradient-norm spike.
-        spike_window: steps before a step whose median it is compared with.
-    """
-
-    accuracy: str
-    target: float
-    collapse_share: float
-    collapse_margin: float
-    spike_factor: float
-    spike_window: int
+    accuracy: str = setting("key of the validation accuracy, such as pass@1")
+    target: float = setting("accuracy whose first reaching is timed")
+    collapse_share: float = setting(
+        "a final accuracy below this share of the run's best is a collapse"
+    )
+    collapse_margin: float = setting("and so is one below the base model's by more than this")
+    spike_factor: float = setting("k of a gradient-norm spike")
+    spike_window: int = setting("steps before a step whose median it is compared with")
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-import yaml
+from pydantic import model_validator
 
 from sspo.config.errors import ConfigError
-from sspo.config.reading import from_dict
+from sspo.config.profile import read_yaml
+from sspo.config.reading import Section, parse, refuse, setting
 from sspo.evidence.measures import LearningConfig
 
 CLAIM_TEXT = {
@@ -22,31 +21,25 @@ CLAIM_TEXT = {
 CLAIMS = tuple(CLAIM_TEXT)
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A column of the runs and what it speaks for.
+class Measure(Section):
+    """A column of the runs and what it speaks for."""
 
-    Attributes:
-        name: the column; ``{split}_{metric}`` for a final score.
-        claim: what it speaks for.
-        primary: whether it decides the claim.
-        higher_is_better: its direction.
-        smallest_effect: the smallest gain that would matter, in the measure's units.
-        test: "t" for means, "signed_rank" where only the order counts (censored times).
-        censored: a column of 0 and 1 that is 0 where the value is only a bound, or None.
-    """
-
-    name: str
-    claim: Literal["faster", "stabler", "better"]
-    primary: bool
-    higher_is_better: bool
-    smallest_effect: float
-    test: Literal["t", "signed_rank"]
-    censored: str | None
+    name: str = setting("the column; {split}_{metric} for a final score")
+    claim: Literal["faster", "stabler", "better"] = setting("what it speaks for")
+    primary: bool = setting("whether it decides the claim")
+    higher_is_better: bool = setting("its direction")
+    smallest_effect: float = setting(
+        "the smallest gain that would matter, in the measure's units", ge=0
+    )
+    test: Literal["t", "signed_rank"] = setting(
+        "t for means, signed_rank where only the order counts (censored times)"
+    )
+    censored: str | None = setting(
+        "a column of 0 and 1 that is 0 where the value is only a bound", default=None
+    )
 
 
-@dataclass(frozen=True)
-class Factorial:
+class Factorial(Section):
     """The 2 x 2 that the paper's argument is about; SSPO's variants fill the sequence-soft cell."""
 
     token_hard: tuple[str, ...]
@@ -54,58 +47,40 @@ class Factorial:
     sequence_hard: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ClaimsPlan:
-    """What is compared, and what counts as evidence.
+class ClaimsPlan(Section):
+    """What is compared, and what counts as evidence."""
 
-    Attributes:
-        sspo: methods that stand for SSPO.
-        baselines: methods it is said to beat.
-        remedies: methods of ours, compared with both without a say in the claims; may be none.
-        measures: what is looked at.
-        learning: how a run's measures are taken from its records.
-        factorial: the cells of the 2 x 2.
-        deciding_regimes: settings in which a claim is decided; verdicts in others are told beside it.
-        level: of two-sided intervals; a verdict's error is (1 - level) / 2.
-        multiplicity: "holm", or "none" for no adjustment.
-        minimum_pairs: with fewer paired runs nothing is decided.
-    """
-
-    sspo: tuple[str, ...]
-    baselines: tuple[str, ...]
-    remedies: tuple[str, ...]
-    measures: tuple[Measure, ...]
+    sspo: tuple[str, ...] = setting("methods that stand for SSPO", min_length=1)
+    baselines: tuple[str, ...] = setting("methods it is said to beat", min_length=1)
+    remedies: tuple[str, ...] = setting(
+        "methods of ours, compared with both without a say in the claims; may be none"
+    )
+    measures: tuple[Measure, ...] = setting("what is looked at")
     learning: LearningConfig
     factorial: Factorial
-    deciding_regimes: tuple[str, ...]
-    level: float
-    multiplicity: Literal["holm", "none"]
-    minimum_pairs: int
+    deciding_regimes: tuple[str, ...] = setting(
+        "settings in which a claim is decided; verdicts in others are told beside it"
+    )
+    level: float = setting(
+        "of two-sided intervals; a verdict's error is (1 - level) / 2", gt=0, lt=1
+    )
+    multiplicity: Literal["holm", "none"] = setting("how p-values are adjusted")
+    minimum_pairs: int = setting("with fewer paired runs nothing is decided", ge=2)
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _methods_and_measures_have_one_role(self) -> Self:
+        if both := sorted({*self.sspo} & {*self.baselines}):
+            raise refuse(f"{', '.join(both)}: cannot be SSPO and its baseline; remove one")
         names = [measure.name for measure in self.measures]
-        both = sorted(set(self.sspo) & set(self.baselines))
-        undecidable = [
-            c for c in CLAIMS if not any(m.primary and m.claim == c for m in self.measures)
-        ]
-        negative = [m.name for m in self.measures if not 0.0 <= m.smallest_effect < math.inf]
-        problems = {
-            "sspo and baselines: name at least one method each": not (self.sspo and self.baselines),
-            f"{', '.join(both)}: cannot be SSPO and its baseline; remove one": bool(both),
-            "measures: a name stands twice; remove one": len(set(names)) < len(names),
-            f"measures: {', '.join(undecidable)} without a primary measure; add one": bool(
-                undecidable
-            ),
-            f"smallest_effect of {', '.join(negative)}: must be 0 or above": bool(negative),
-            f"level = {self.level}: must lie between 0 and 1": not 0.0 < self.level < 1.0,
-            f"minimum_pairs = {self.minimum_pairs}: must be at least 2": self.minimum_pairs < 2,
-        }
-        for problem, holds in problems.items():
-            if holds:
-                raise ConfigError(problem)
+        if len({*names}) < len(names):
+            raise refuse("measures: a name stands twice; remove one")
+        decided = {measure.claim for measure in self.measures if measure.primary}
+        if undecidable := [claim for claim in CLAIMS if claim not in decided]:
+            raise refuse(f"measures: {', '.join(undecidable)} without a primary measure; add one")
+        return self
 
 
-def check_scores(plan: ClaimsPlan, evaluation: Mapping[str, object], source: str) -> None:
+def check_scores(plan: ClaimsPlan, evaluation: Mapping[str, Any], source: str) -> None:
     """Refuse an evaluation that lacks a final score that the plan looks at.
 
     Raises:
@@ -134,7 +109,4 @@ def load_plan(path: str | Path) -> ClaimsPlan:
     Raises:
         ConfigError: not a plan; the message names file, key and fix.
     """
-    try:
-        return from_dict(ClaimsPlan, yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except (ConfigError, yaml.YAMLError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+    return parse(ClaimsPlan, read_yaml(path), f"{path}: ")

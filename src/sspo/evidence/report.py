@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pandas import DataFrame
 
-from sspo.config.reading import JsonDict, to_dict
+from sspo.config.reading import JsonDict, plain
 from sspo.evidence.claims import Comparison, compare, overall
 from sspo.evidence.factorial import factorial_effects
 from sspo.evidence.protocol import CLAIM_TEXT, ClaimsPlan
@@ -38,13 +38,13 @@ def claims_report(
     remedies = []
     if plan.remedies:
         others = (*plan.sspo, *plan.baselines)
-        ours = dataclasses.replace(plan, sspo=plan.remedies, baselines=others)
+        ours = plan.changed(sspo=plan.remedies, baselines=others)
         remedies = compare(ours, runs, scores)
     verdicts = overall(plan, comparisons)
     text = [claim_sentence(claim, found, labels) for claim, found in verdicts.items()]
     text += [comparison_sentence(plan, c, labels) for c in comparisons if c.primary]
     return {
-        "plan": to_dict(plan),
+        "plan": plain(plan),
         "overall": verdicts,
         "comparisons": [dataclasses.asdict(c) for c in comparisons],
         "remedies": [dataclasses.asdict(c) for c in remedies],

@@ -9,7 +9,7 @@ import numpy as np
 from sspo.config.reading import JsonDict
 from sspo.config.study import Trial, TuningConfig
 
-Records = Sequence[Mapping[str, object]]
+Records = Sequence[JsonDict]
 
 
 def last_validations(records: Records, config: TuningConfig) -> list[float]:

@@ -29,13 +29,6 @@ class Batch:
         """(B, T) -> scalar, the mean over all response tokens of the batch."""
         return (values * self.mask).sum() / self.mask.sum().clamp(min=1.0)
 
-    def stats(self, sequence_weight: Tensor) -> dict[str, Tensor]:
-        """What a loss reports beside its value; ``sequence_weight`` is (B, 1)."""
-        return {
-            "log_ratio": self.log_ratio.detach(),
-            "sequence_weight": sequence_weight.detach().squeeze(1),
-        }
-
 
 def prepare(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Batch:
     """Check and widen a loss's inputs; what stands on masked positions is forgotten.

@@ -1,15 +1,20 @@
-"""The objectives: SSPO and its baselines, one pure function each, in the table ``LOSSES``.
+"""The objectives: SSPO and its baselines, one short pure function each, in the table ``LOSSES``.
 
-Every loss has the signature ``(logprobs, old_logprobs, advantages, mask, **params) -> (loss, stats)``:
+Every entry is called alike, ``LOSSES[name](logprobs, old_logprobs, advantages, mask, **params)``, and
+returns ``(loss, stats)``:
 
 - ``logprobs`` (B, T): log pi_theta of the sampled response tokens, in nats, with gradient;
 - ``old_logprobs`` (B, T): the same under the policy at rollout time;
 - ``advantages`` (B,): one A_i per response;
 - ``mask`` (B, T): 1 on response tokens (the end token included), 0 on padding;
-- ``loss``: scalar, the negative objective, averaged as that objective prescribes;
+- ``loss``: scalar, the negative objective, averaged over what the table says;
 - ``stats``: detached tensors with leading dimension B, so that micro-batches concatenate exactly:
   ``log_ratio`` (B, T) and ``sequence_weight`` (B,), the response's importance weight divided by its
   on-policy value, so that it is 1 for every objective at r = 1.
+
+A function of the table takes the prepared ``Batch`` and its own parameters. It returns what is maximised,
+per token (B, T) or per response (B, 1), and the importance weight (B, 1) for ``stats``. In formulas r is a
+token's ratio, l = log r, s a response's weight, A its advantage and n its number of tokens.
 
 Arithmetic is float32 whatever comes in (float64 stays float64) and happens in log space. Loss values
 of different objectives are not comparable (f(1) = 2 / tau for the sigmoid gate); gradients are.
@@ -30,197 +35,149 @@ from sspo.objectives.batch import MAX_LOG_RATIO, Batch, prepare, widen
 from sspo.objectives.gates import log_gate, pessimistic_log_gate
 
 LossAndStats = tuple[Tensor, dict[str, Tensor]]
+TermsAndWeight = tuple[Tensor, Tensor]
+
+LENGTH = "max_response_tokens"  # the parameter of objectives that divide by a constant length
 
 
-def grpo(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    clip_low: float,
-    clip_high: float,
-) -> LossAndStats:
-    """GRPO (arXiv 2402.03300): mean_i mean_t min(r A, clip(r, 1 - lo, 1 + hi) A)."""
-    batch = prepare(logprobs, old_logprobs, advantages, mask)
-    objective, weight = _clipped_tokens(batch, clip_low, clip_high)
-    return -batch.sequence_mean(objective).mean(), batch.stats(weight)
+def clipped_tokens(batch: Batch, *, clip_low: float, clip_high: float) -> TermsAndWeight:
+    """PPO's clip of every token (arXiv 1707.06347): min(r A, clip(r, 1 - lo, 1 + hi) A), (B, T)."""
+    _require_clip(clip_low, clip_high)
+    ratio = batch.log_ratio.exp()
+    return _clipped(ratio, batch.advantages, clip_low, clip_high), batch.sequence_mean(ratio)
 
 
-def dr_grpo(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    clip_low: float,
-    clip_high: float,
-    max_response_tokens: int,
-) -> LossAndStats:
-    """Dr. GRPO (arXiv 2503.20783): sum_t of GRPO's tokens / a constant, so length earns no bias.
-
-    Meant for advantages without the division by the standard deviation.
-    """
-    whole = float(max_response_tokens).is_integer() and max_response_tokens >= 1
-    _require(whole, "max_response_tokens", max_response_tokens, "a whole number of at least 1")
-    batch = prepare(logprobs, old_logprobs, advantages, mask)
-    objective, weight = _clipped_tokens(batch, clip_low, clip_high)
-    per_sequence = (objective * batch.mask).sum(dim=1) / max_response_tokens
-    return -per_sequence.mean(), batch.stats(weight)
-
-
-def dapo(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    clip_low: float,
-    clip_high: float,
-) -> LossAndStats:
-    """DAPO (arXiv 2503.14476): GRPO's tokens averaged over all tokens of the batch."""
-    batch = prepare(logprobs, old_logprobs, advantages, mask)
-    objective, weight = _clipped_tokens(batch, clip_low, clip_high)
-    return -batch.token_mean(objective), batch.stats(weight)
-
-
-def cispo(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    clip_high: float,
-) -> LossAndStats:
-    """CISPO (arXiv 2506.13585): token mean of sg(min(r, 1 + hi)) A log pi.
+def cispo(batch: Batch, *, clip_high: float) -> TermsAndWeight:
+    """CISPO (arXiv 2506.13585): sg(min(r, 1 + hi)) A log pi, (B, T).
 
     The weight is capped, never the gradient's path: every token keeps contributing.
     """
     _require(clip_high > 0.0, "clip_high", clip_high, "positive")
-    batch = prepare(logprobs, old_logprobs, advantages, mask)
     weight = batch.log_ratio.exp().clamp(max=1.0 + clip_high).detach()
-    objective = weight * batch.advantages * batch.logprobs
-    return -batch.token_mean(objective), batch.stats(batch.sequence_mean(weight))
+    return weight * batch.advantages * batch.logprobs, batch.sequence_mean(weight)
 
 
-def gspo(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    clip_low: float,
-    clip_high: float,
-) -> LossAndStats:
-    """GSPO (arXiv 2507.18071): min(s A, clip(s, 1 - lo, 1 + hi) A), s = exp(mean_t l)."""
+def gspo(batch: Batch, *, clip_low: float, clip_high: float) -> TermsAndWeight:
+    """GSPO (arXiv 2507.18071): min(s A, clip(s, 1 - lo, 1 + hi) A) with s = exp(mean_t l), (B, 1)."""
     _require_clip(clip_low, clip_high)
-    batch = prepare(logprobs, old_logprobs, advantages, mask)
     weight = batch.sequence_mean(batch.log_ratio).exp()
-    objective = _clipped(weight, batch.advantages, clip_low, clip_high)
-    return -objective.mean(), batch.stats(weight)
+    return _clipped(weight, batch.advantages, clip_low, clip_high), weight
 
 
-def gmpo(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    clip: float,
-) -> LossAndStats:
-    """GMPO (arXiv 2507.20673): A exp(mean_t l~), the log-ratio clipped on one side only.
+def gmpo(batch: Batch, *, clip: float) -> TermsAndWeight:
+    """GMPO (arXiv 2507.20673): A exp(mean_t l~), the log-ratio clipped on one side only, (B, 1).
 
     l~ = min(l, c) for A > 0 and max(l, -c) for A < 0, c in nats: as in PPO, a token is cut off only
     on the side towards which its advantage would push it.
     """
     _require(clip > 0.0, "clip", clip, "positive")
-    batch = prepare(logprobs, old_logprobs, advantages, mask)
-    one_sided = torch.where(
-        batch.advantages > 0.0, batch.log_ratio.clamp(max=clip), batch.log_ratio.clamp(min=-clip)
-    )
+    log_ratio, positive = batch.log_ratio, batch.advantages > 0.0
+    one_sided = torch.where(positive, log_ratio.clamp(max=clip), log_ratio.clamp(min=-clip))
     weight = batch.sequence_mean(one_sided).exp()
-    return -(batch.advantages * weight).mean(), batch.stats(weight)
+    return batch.advantages * weight, weight
 
 
 def sapo(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
+    batch: Batch,
     *,
     tau_pos: float,
     tau_neg: float,
     gate: str = "sigmoid",
     pessimistic: bool = False,
-) -> LossAndStats:
-    """SAPO (arXiv 2511.20347): A mean_t f(r), f(r) = (4 / tau) sigmoid(tau (r - 1)).
+) -> TermsAndWeight:
+    """SAPO (arXiv 2511.20347): A mean_t f(r), f(r) = (4 / tau) sigmoid(tau (r - 1)), (B, 1).
 
     tau is ``tau_pos`` for A > 0 and ``tau_neg`` otherwise. The published method has the sigmoid gate;
     any other gate here is ours, to separate the gate from the level at which it acts.
-    ``pessimistic`` (ours) makes it ``sspo.objectives.gates.pessimistic_log_gate``: the coefficient of
+    ``pessimistic`` (ours) makes it ``pessimistic_log_gate``: the coefficient of
     grad log pi_{i,t} is then (A_i / n_i) r where A has not been followed yet, as in PPO, and
     (A_i / n_i) f_p(r) w(d) / w(0) where it has.
     """
-    batch = prepare(logprobs, old_logprobs, advantages, mask)
     log_f, log_f_at_1 = _gated(batch, gate, tau_pos, tau_neg, pessimistic)
-    objective = batch.advantages * batch.sequence_mean(log_f.exp())
-    normalized = batch.sequence_mean((log_f - log_f_at_1).exp())
-    return -objective.mean(), batch.stats(normalized)
+    weight = batch.sequence_mean((log_f - log_f_at_1).exp())
+    return batch.advantages * batch.sequence_mean(log_f.exp()), weight
 
 
 def sspo(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    gate: str,
-    tau_pos: float,
-    tau_neg: float,
-    pessimistic: bool = False,
-) -> LossAndStats:
-    """SSPO (arXiv 2602.19327): A exp(mean_t log f(r)), a geometric mean of soft token gates.
+    batch: Batch, *, gate: str, tau_pos: float, tau_neg: float, pessimistic: bool = False
+) -> TermsAndWeight:
+    """SSPO (arXiv 2602.19327): A exp(mean_t log f(r)), a geometric mean of soft gates, (B, 1).
 
     The coefficient of grad log pi_{i,t} is (A_i / n_i) s_i w(r_{i,t}) with s_i = exp(mean_t log f)
     and w = d log f / d log r. tau is ``tau_pos`` for A > 0 and ``tau_neg`` otherwise; ``gate`` is a
-    key of ``sspo.objectives.gates.GATES``. ``pessimistic`` (ours) makes it ``pessimistic_log_gate``:
-    w is then 1 where A has not been followed yet, as in GMPO, and w(d) / w(0) where it has.
+    key of ``GATES``. ``pessimistic`` (ours) makes it ``pessimistic_log_gate``: w is then 1 where A
+    has not been followed yet, as in GMPO, and w(d) / w(0) where it has.
     """
-    batch = prepare(logprobs, old_logprobs, advantages, mask)
     log_f, log_f_at_1 = _gated(batch, gate, tau_pos, tau_neg, pessimistic)
     log_weight = batch.sequence_mean(log_f)
-    objective = batch.advantages * log_weight.exp()
-    return -objective.mean(), batch.stats((log_weight - log_f_at_1).exp())
+    return batch.advantages * log_weight.exp(), (log_weight - log_f_at_1).exp()
 
 
 @dataclass(frozen=True)
 class Objective:
-    """An entry of ``LOSSES``: the function, and what its mean runs over.
+    """An entry of ``LOSSES``.
 
-    The trainer weighs micro-batches by that unit (sequences or tokens), which keeps the gradient
-    independent of how a minibatch is split.
+    Attributes:
+        function: (batch, **params) -> what is maximised, and the importance weight.
+        terms: what the function returns: "token" terms (B, T) or "response" terms (B, 1).
+        over: the mean that makes a loss of them: over "responses", of their own means where the terms
+            are tokens; over all "tokens" of the batch; or over responses of their sum divided by a
+            constant "length", the parameter ``max_response_tokens``.
     """
 
-    function: Callable[..., LossAndStats]
-    unit: Literal["sequence", "token"] = "sequence"
+    function: Callable[..., TermsAndWeight]
+    terms: Literal["token", "response"]
+    over: Literal["responses", "tokens", "length"] = "responses"
 
-    def __call__(self, *tensors: Tensor, **params: object) -> LossAndStats:
-        return self.function(*tensors, **params)
+    def __call__(
+        self,
+        logprobs: Tensor,
+        old_logprobs: Tensor,
+        advantages: Tensor,
+        mask: Tensor,
+        **params: object,
+    ) -> LossAndStats:
+        """The loss and its statistics, see the module.
+
+        Raises:
+            ValueError: shapes that do not fit together, or a parameter out of its range.
+        """
+        batch = prepare(logprobs, old_logprobs, advantages, mask)
+        length = params.pop(LENGTH, None) if self.over == "length" else None
+        terms, weight = self.function(batch, **params)
+        stats = {"log_ratio": batch.log_ratio, "sequence_weight": weight.squeeze(1)}
+        return -self._mean(batch, terms, length), {k: v.detach() for k, v in stats.items()}
+
+    def _mean(self, batch: Batch, terms: Tensor, length: object) -> Tensor:
+        if self.over == "tokens":
+            return batch.token_mean(terms)
+        if self.over == "length":
+            return ((terms * batch.mask).sum(dim=1) / _whole(LENGTH, length)).mean()
+        return (batch.sequence_mean(terms) if self.terms == "token" else terms).mean()
+
+    def parameters(self) -> dict[str, bool]:
+        """Names of its parameters, and whether each has to be given."""
+        found = inspect.signature(self.function).parameters.values()
+        own = {p.name: p.default is p.empty for p in found if p.kind is p.KEYWORD_ONLY}
+        return own | ({LENGTH: True} if self.over == "length" else {})
 
     def units(self, mask: Tensor) -> float:
-        """How many units a batch with this (B, T) mask holds."""
-        return mask.sum(dtype=torch.float64).item() if self.unit == "token" else float(len(mask))
+        """How many tokens or responses, whichever its mean is over, a batch with this (B, T) mask has.
+
+        The trainer weighs micro-batches by it, so that no gradient depends on how they are split.
+        """
+        return mask.sum(dtype=torch.float64).item() if self.over == "tokens" else float(len(mask))
 
 
 LOSSES: dict[str, Objective] = {
-    "grpo": Objective(grpo),
-    "dr_grpo": Objective(dr_grpo),
-    "dapo": Objective(dapo, unit="token"),
-    "cispo": Objective(cispo, unit="token"),
-    "gspo": Objective(gspo),
-    "gmpo": Objective(gmpo),
-    "sapo": Objective(sapo),
-    "sspo": Objective(sspo),
+    "grpo": Objective(clipped_tokens, "token"),  # arXiv 2402.03300
+    "dr_grpo": Objective(clipped_tokens, "token", over="length"),  # arXiv 2503.20783
+    "dapo": Objective(clipped_tokens, "token", over="tokens"),  # arXiv 2503.14476
+    "cispo": Objective(cispo, "token", over="tokens"),
+    "gspo": Objective(gspo, "response"),
+    "gmpo": Objective(gmpo, "response"),
+    "sapo": Objective(sapo, "response"),
+    "sspo": Objective(sspo, "response"),
 }
 
 
@@ -234,13 +191,12 @@ def check_objective(name: str, params: dict[str, object]) -> None:
     """
     if name not in LOSSES:
         raise ValueError(f"unknown objective {name!r}; choose one of {', '.join(LOSSES)}")
-    allowed = inspect.signature(LOSSES[name].function).parameters.values()
-    keywords = {p.name: p for p in allowed if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    known = LOSSES[name].parameters()
     for key in params:
-        if key not in keywords:
-            raise ValueError(f"{name} has no parameter {key!r}; it takes {', '.join(keywords)}")
-    for key, parameter in keywords.items():
-        if key not in params and parameter.default is inspect.Parameter.empty:
+        if key not in known:
+            raise ValueError(f"{name} has no parameter {key!r}; it takes {', '.join(known)}")
+    for key, needed in known.items():
+        if needed and key not in params:
             raise ValueError(f"{name} needs the parameter {key!r}")
     one = torch.ones(1, 1)
     try:
@@ -286,14 +242,6 @@ def _clipped(ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: floa
     return torch.minimum(ratio * advantages, clipped * advantages)
 
 
-def _clipped_tokens(batch: Batch, clip_low: float, clip_high: float) -> tuple[Tensor, Tensor]:
-    """(B, T) clipped objective of every token, (B, 1) mean ratio of every response."""
-    _require_clip(clip_low, clip_high)
-    ratio = batch.log_ratio.exp()
-    objective = _clipped(ratio, batch.advantages, clip_low, clip_high)
-    return objective, batch.sequence_mean(ratio)
-
-
 def _gated(
     batch: Batch, gate: str, tau_pos: float, tau_neg: float, pessimistic: bool
 ) -> tuple[Tensor, Tensor]:
@@ -311,6 +259,12 @@ def _gated(
 def _require_clip(clip_low: float, clip_high: float) -> None:
     _require(0.0 < clip_low < 1.0, "clip_low", clip_low, "between 0 and 1")
     _require(clip_high > 0.0, "clip_high", clip_high, "positive")
+
+
+def _whole(key: str, value: object) -> float:
+    number = float(value) if isinstance(value, int | float) else 0.0
+    _require(number.is_integer() and number >= 1.0, key, value, "a whole number of at least 1")
+    return number
 
 
 def _require(holds: bool, key: str, value: object, must: str) -> None:

@@ -43,10 +43,8 @@ def shortened(config: RunConfig) -> RunConfig:
     share = rollout.prompts_per_step // train.updates_per_rollout
     updates = min(train.updates_per_rollout, max(2, prompts // share))
     share = max(1, min(share, prompts // updates))
-    return dataclasses.replace(
-        config,
-        rollout=dataclasses.replace(rollout, prompts_per_step=share * updates),
-        train=dataclasses.replace(train, updates_per_rollout=updates),
+    return config.changed(
+        rollout={"prompts_per_step": share * updates}, train={"updates_per_rollout": updates}
     )
 
 
@@ -69,11 +67,7 @@ def measure_step(
     )
     size = config.rollout.prompts_per_step
     chosen = [dict(problems[i % len(problems)], id=f"problem-{i}") for i in range(size)]
-    first = dataclasses.replace(
-        config,
-        rollout=dataclasses.replace(config.rollout, prompts_per_step=1),
-        train=dataclasses.replace(config.train, updates_per_rollout=1),
-    )
+    first = config.changed(rollout={"prompts_per_step": 1}, train={"updates_per_rollout": 1})
     _step(first, actors, optimizer, chosen[:1])  # what happens once only is not measured
     began = time.perf_counter()
     sampled, trained, tokens = _step(config, actors, optimizer, chosen)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from sspo.config.launch_file import ONE_PROCESS, Launch, read_launch
 from sspo.config.names import BASE, CONTROL, TUNING, base_place
-from sspo.config.profiles import merged
-from sspo.config.reading import JsonDict, from_dict
+from sspo.config.reading import JsonDict, Section, merged, parse
 from sspo.config.settings import ValidationConfig
 from sspo.config.study import EvaluationConfig
 from sspo.data.tasks import TASKS
@@ -66,8 +65,7 @@ class Job:
     launch: Launch = ONE_PROCESS
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(Section):
     """One measured step.
 
     Attributes:
@@ -109,7 +107,7 @@ def plan_jobs(configs: Mapping[str, JsonDict], sizes: Mapping[str, Mapping[str, 
     """Every job of the workflow that samples or trains, or makes a base model.
 
     Args:
-        configs: place -> config, of ``sspo.experiment.expand.expand_config``.
+        configs: place -> config, of ``sspo.experiment.expand.expand_profile``.
         sizes: place of a base model -> split -> problems; a split of unknown size counts as empty.
 
     Raises:
@@ -234,13 +232,13 @@ def _supervised_work(config: JsonDict) -> Work:
 
 def _validation_responses(config: JsonDict, steps: int, every: int) -> int:
     """Greedy and sampled, before the first step, every so many steps and after the last."""
-    validation = from_dict(ValidationConfig, config["validation"])
+    validation = parse(ValidationConfig, config["validation"])
     times = 1 + (-(-steps // every) if every else 1)
     return times * validation.problems * (1 + validation.samples)
 
 
 def _evaluation_job(config: JsonDict, job: Job, sizes: Mapping[str, int]) -> Job:
-    settings = from_dict(EvaluationConfig, config["evaluation"])
+    settings = parse(EvaluationConfig, config["evaluation"])
     problems = sum(sizes.get(split, 0) for split in settings.splits)
     work = Work(problems * (1 + settings.samples), 0, config["sampling"]["max_response_tokens"])
     return Job(EVALUATE, "", job.place, job.base, config, work, job.prompt)

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 
 from sspo.config.errors import ConfigError
-from sspo.config.reading import JsonDict, from_dict, load_json
+from sspo.config.reading import JsonDict, load_json, parse
 from sspo.config.settings import CheckpointConfig, ModelConfig
 
 SPECIAL_TOKENS = 3  # of the character tokenizer, beside the characters
@@ -88,7 +88,7 @@ def base_folder(config: JsonDict, place: str | Path) -> Path | None:
         return place / "model"
     if "checkpoint" not in config:
         return None
-    checkpoint = from_dict(CheckpointConfig, config["checkpoint"], "checkpoint.")
+    checkpoint = parse(CheckpointConfig, config["checkpoint"], "checkpoint.")
     return _cached(checkpoint) if checkpoint.revision else Path(checkpoint.source)
 
 
@@ -99,7 +99,7 @@ def base_size(config: JsonDict, place: str | Path) -> ModelSize | None:
         ConfigError: as ``checkpoint_size``.
     """
     if "checkpoint" not in config:
-        return scratch_size(from_dict(ModelConfig, config["model"]), str(config["characters"]))
+        return scratch_size(parse(ModelConfig, config["model"]), str(config["characters"]))
     folder = base_folder(config, place)
     return checkpoint_size(folder) if folder else None
 

@@ -15,9 +15,9 @@ import torch
 import yaml
 
 from sspo.config.errors import ConfigError
-from sspo.config.profiles import read_profiles
-from sspo.config.reading import JsonDict, from_dict, load_json
-from sspo.experiment.expand import expand_config
+from sspo.config.profile import read_profile
+from sspo.config.reading import JsonDict, load_json, parse, plain
+from sspo.experiment.expand import expand_profile
 from sspo.pipeline.provenance import ROOT, hardware
 from sspo.planning.jobs import RL, Job, Rates, base_places, jobs_at_once, plan_jobs, split_sizes
 from sspo.planning.memory import Machine, refusals
@@ -109,7 +109,7 @@ class Planned:
         measured = load_json(file)
         if measured.get("key") != self.rates_key():
             return None
-        return from_dict(Rates, measured["rates"], f"{file}: ")
+        return parse(Rates, measured["rates"], f"{file}: ")
 
 
 def read_plan(profiles: Sequence[Path], cores: int, gpus: int | None = None) -> Planned:
@@ -123,8 +123,8 @@ def read_plan(profiles: Sequence[Path], cores: int, gpus: int | None = None) -> 
     Raises:
         ConfigError: a profile that cannot run; names the key and the fix.
     """
-    config, profile = read_profiles(profiles), profiles[-1]
-    configs = expand_config(config, str(profile))
+    experiment, profile = read_profile(profiles), profiles[-1]
+    config, configs = plain(experiment), expand_profile(experiment, str(profile))
     results = Path(config["results_dir"])
     counts = {base: _problems(configs, base, results) for base in base_places(configs)}
     jobs = plan_jobs(configs, counts)

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 from sspo.config.errors import ConfigError
 from sspo.config.settings import RewardConfig
@@ -120,8 +122,8 @@ class _Checker:
 
     def __init__(self, config: RewardConfig) -> None:
         self.config = config
-        self._process: subprocess.Popen | None = None
-        self._end: weakref.finalize | None = None
+        self._process: Any = None  # a Popen with both pipes, while there is one
+        self._end: Callable[[], object] = lambda: None
 
     def ask(self, gold: str, answer: str) -> str:
         """The verdict; a checker that dies is asked again once, in case it was killed from outside."""
@@ -174,7 +176,7 @@ class _Checker:
         return self._process.stdout.read(1).decode("ascii")
 
 
-def _end(process: subprocess.Popen, owner: int) -> None:
+def _end(process: Any, owner: int) -> None:
     """Close the pipes, and kill the process unless it belongs to the process we were forked from."""
     if os.getpid() == owner:
         with contextlib.suppress(ProcessLookupError):

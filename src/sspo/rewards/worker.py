@@ -22,6 +22,7 @@ import signal
 import sys
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 READY, CORRECT, WRONG, TIMEOUT, CRASHED = "rcwtx"
 
@@ -134,11 +135,12 @@ def ends_in_variable(gold: str) -> bool:
 
 def different_bases(gold: str, answer: str) -> bool:
     """Numerals such as ``52_8`` in two bases; math-verify drops the base, even when both have one."""
-    bases = [re.fullmatch(r"\s*[0-9A-Z]+_\{?([0-9]+)\}?\s*", text) for text in (gold, answer)]
-    return all(bases) and int(bases[0][1]) != int(bases[1][1])
+    numeral = re.compile(r"\s*[0-9A-Z]+_\{?([0-9]+)\}?\s*")
+    first, second = numeral.fullmatch(gold), numeral.fullmatch(answer)
+    return bool(first and second and int(first[1]) != int(second[1]))
 
 
-def differ_in_size(golds: list[object], answers: list[object]) -> bool:
+def differ_in_size(golds: list[Any], answers: list[Any]) -> bool:
     """Whether two numbers near 0 pass for equal only by math-verify's absolute tolerances (1e-6, 1e-15)."""
     for gold, answer in product(golds, answers):
         with contextlib.suppress(Exception):  # text, sets, symbols: the tolerance is not at play

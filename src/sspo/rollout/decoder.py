@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ class _Layer(CacheLayerMixin):
 
     Rows leave by being overwritten with the last rows, so that dropping a few copies a few.
     """
+
+    keys: Any  # (A, heads, tokens, D) once the first update has come
+    values: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +82,7 @@ class Decoder:
         if reason := partial_attention(model.config):
             raise ValueError(f"cannot sample from a model whose layers see a part only: {reason}")
         self.model = model
+        self.logits: Tensor  # (A, V) of the next token
         device = model.device
         numbers: dict[tuple[int, ...], int] = {}
         rows = [numbers.setdefault(tuple(p), len(numbers)) for p in prompts]

@@ -71,6 +71,9 @@ def make_engine(
     if name == "vllm_server":
         from sspo.rollout.vllm_server import VllmServerEngine
 
+        if scratch is None:
+            raise ValueError("an engine that shares weights with a server needs a scratch folder")
+
         return VllmServerEngine(
             folder, tokenizer, weights=scratch, dtype=dtype, stop_tokens=sampling.stop_tokens
         )

@@ -62,7 +62,7 @@ class VllmServerEngine:
         self.dtype = getattr(torch, dtype)
         self.context = int(load_json(Path(folder, "config.json"))["max_position_embeddings"])
         self._check_server(Path(folder))
-        self.provenance = {"vllm_server": self._ask("/version")["version"]}
+        self.provenance: Mapping[str, object] = {"vllm_server": self._ask("/version")["version"]}
         self.name, self.loads = _name_of_this_start(), 0
 
     def load_weights(self, state_dict: Mapping[str, Tensor]) -> None:

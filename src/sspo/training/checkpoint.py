@@ -24,7 +24,11 @@ from sspo.config.reading import JsonDict
 
 log = logging.getLogger(__name__)
 
-WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE = (
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+)
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,15 @@ class CheckpointStore:
         partial = final.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(_trained_tensors(model), partial / WEIGHTS)
-        save_file(_flatten_optimizer(optimizer), partial / OPTIMIZER)
+        save_file(_trained_tensors(model), partial / WEIGHTS_FILE)
+        save_file(_flatten_optimizer(optimizer), partial / OPTIMIZER_FILE)
         state = {
             "step": step,
             "fingerprint": self.fingerprint,
             "extra": extra,
-            "sha256": {name: _sha256(partial / name) for name in (WEIGHTS, OPTIMIZER)},
+            "sha256": {name: _sha256(partial / name) for name in (WEIGHTS_FILE, OPTIMIZER_FILE)},
         }
-        (partial / STATE).write_text(json.dumps(state))
+        (partial / STATE_FILE).write_text(json.dumps(state))
         for path in partial.iterdir():
             _flush(path)
         shutil.rmtree(final, ignore_errors=True)
@@ -92,8 +96,8 @@ class CheckpointStore:
             if state is not None and not usable(state["extra"]):
                 log.warning("the run log that belongs to %s is damaged; skipped", folder)
             elif state is not None:
-                model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
-                _restore_optimizer(optimizer, load_file(folder / OPTIMIZER))
+                model.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)
+                _restore_optimizer(optimizer, load_file(folder / OPTIMIZER_FILE))
                 return state["step"], state["extra"]
         return 0, {}
 
@@ -108,9 +112,10 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> JsonDict | None:
         try:
-            state = json.loads((folder / STATE).read_text())
+            state = json.loads((folder / STATE_FILE).read_text())
             intact = {"step", "fingerprint", "extra"} <= state.keys() and all(
-                _sha256(folder / name) == state["sha256"][name] for name in (WEIGHTS, OPTIMIZER)
+                _sha256(folder / name) == state["sha256"][name]
+                for name in (WEIGHTS_FILE, OPTIMIZER_FILE)
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             intact = False

@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sspo.pipeline.files import write_bytes
 
-Metrics = dict[str, object]
+Metrics = dict[str, Any]
 
 LOGS = ("metrics", "rollouts")
 
@@ -118,6 +119,8 @@ class RunLog:
 
     def holds(self, mark: Metrics | None) -> bool:
         """Whether the files still begin with what they held at the mark."""
+        if mark is None:
+            return False
         try:
             return all(
                 hashlib.sha256(self._until(name, mark)).hexdigest() == mark[name]["sha256"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sspo.config.errors import ConfigError
-from sspo.config.reading import from_dict, load_json, to_dict
+from sspo.config.reading import load_json, parse, plain
 from sspo.config.settings import RunConfig
 from sspo.models.lora import merge_adapters
 from sspo.models.policy import ScoreBatch, load_policy, save_model
@@ -79,7 +79,7 @@ def save_failure(
         "update": error.update,
         "found": error.found,
         "problems": error.problems,
-        "config": to_dict(config),
+        "config": plain(config),
     }
     write_json(partial / FAILURE, failure)
     shutil.rmtree(folder, ignore_errors=True)
@@ -97,7 +97,7 @@ def replay(folder: str | Path) -> Replay:
     """
     folder = Path(folder)
     failure = load_json(folder / FAILURE)
-    config = from_dict(RunConfig, failure["config"], f"{folder / FAILURE}: config.")
+    config = parse(RunConfig, failure["config"], f"{folder / FAILURE}: config.")
     policy = load_policy(folder / MODEL, config)
     try:
         minibatch = _unflatten(load_file(folder / BATCH, device=config.compute.device))
@@ -118,10 +118,10 @@ def _trace(
     logprobs = scorer.score(micro).detach().requires_grad_()
     findings = []
     for i, row in enumerate(micro.rows):
-        one = slice(i, i + 1)
+        one, old_logprobs = slice(i, i + 1), _row(micro.old_logprobs, i)
         loss, _ = objective(
             logprobs[one],
-            micro.old_logprobs[one],
+            old_logprobs.unsqueeze(0),
             micro.advantages[one],
             batch.mask[one],
             **config.objective.params,
@@ -129,7 +129,7 @@ def _trace(
         (gradient,) = torch.autograd.grad(loss, logprobs)
         stages = {
             "advantage": micro.advantages[one],
-            "old log-probability": micro.old_logprobs[i],
+            "old log-probability": old_logprobs,
             "reference log-probability": _row(micro.reference_logprobs, i),
             "log-probability": logprobs[i],
             "loss": loss.view(1),
@@ -149,7 +149,7 @@ def _row(values: Tensor | None, row: int) -> Tensor:
 
 
 def _flatten(minibatch: list[MicroBatch]) -> dict[str, Tensor]:
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for i, micro in enumerate(minibatch):
         named = {name: getattr(micro.batch, name) for name in SCORED}
         named |= {"advantages": micro.advantages, "engine_logprobs": micro.engine_logprobs}

@@ -84,7 +84,7 @@ def _accumulate_gradient(
     tokens = sum(len(solution) for _, solution in examples)
     total = 0.0
     for rows in micro_batches([len(p) + len(s) for p, s in examples], micro_batch):
-        prompts, solutions = zip(*(examples[i] for i in rows), strict=True)
+        prompts, solutions = [examples[i][0] for i in rows], [examples[i][1] for i in rows]
         batch = ScoreBatch.collate(prompts, solutions, model.device)
         logprobs, _ = score(model, batch, dtype=dtype)
         loss = -logprobs.sum() / tokens

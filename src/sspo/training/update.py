@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class Actors:
     policy: PreTrainedModel
     reference: PreTrainedModel | None
     engine: RolloutEngine
-    tokenizer: object
+    tokenizer: Any
     reward: Callable[[str, Completion], Reward]
     validate: Callable[[], Metrics]
 
@@ -127,7 +128,7 @@ class Scorer:
     ) -> None:
         """``reference`` is what the KL is measured against, if it is to be measured."""
         self.policy, self.reference = policy, reference
-        self.options = {
+        self.options: dict[str, Any] = {
             "temperature": config.rollout.temperature,
             "chunk_tokens": config.train.chunk_tokens,
             "dtype": config.compute.dtype,

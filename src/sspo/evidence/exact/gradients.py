@@ -219,7 +219,7 @@ def exact_study(config: ExactStudyConfig) -> DataFrame:
     Returns:
         A row per combination: method, lengths, direction, draw, drift (nats), and ``describe``'s.
     """
-    rows = []
+    rows: list[JsonDict] = []
     for variable in (False, True):
         world = enumerate_world(config.vocabulary, config.max_tokens, config.prompts, variable)
         for draw in range(config.draws):
@@ -261,7 +261,7 @@ def _coefficients(
     loss, _ = objective(leaf, *inputs, **method["params"])
     (grad,) = torch.autograd.grad(loss, leaf)
     units = float(rows)
-    if objective.unit == "token":
+    if objective.over == "tokens":
         units = (mask.sum() / (weight * world.mask.sum(dim=-1)).sum()).item()
     return -units * grad.reshape(now.shape)
 

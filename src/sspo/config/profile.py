@@ -1,0 +1,365 @@
+"""A profile: the YAML that an experiment is made of, several files merged over ``default.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, create_model, model_validator
+
+from sspo.config.errors import ConfigError
+from sspo.config.names import BASE, CONTROL, MAIN, TUNING
+from sspo.config.reading import JsonDict, Section, merged, parse, plain, refuse, setting
+from sspo.config.settings import (
+    AdvantageConfig,
+    CheckpointConfig,
+    ComputeConfig,
+    LoraConfig,
+    ModelConfig,
+    Name,
+    RewardConfig,
+    RolloutConfig,
+    Seeds,
+    SupervisedConfig,
+    TrackingConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+from sspo.config.study import (
+    EvaluationConfig,
+    ExactStudySection,
+    MathDataConfig,
+    Names,
+    Rates,
+    TaskConfig,
+)
+
+Trainer = Literal["native", "trl"]
+_TRAINER = "the training loop: the native one, or the same inside TRL (`make trl`)"
+
+
+def partial(kind: type[Section]) -> type[Section]:
+    """Some of a section's keys; the whole section is checked again once they are merged."""
+    fields: dict[str, Any] = {
+        name: (
+            Annotated[(field.annotation, Field(description=field.description), *field.metadata)],
+            None,
+        )
+        for name, field in kind.model_fields.items()
+    }
+    return create_model(f"{kind.__name__}Changes", __base__=Section, **fields)
+
+
+if TYPE_CHECKING:
+    RolloutChanges = Section
+    AdvantageChanges = Section
+    TrainChanges = Section
+else:
+    RolloutChanges, AdvantageChanges = partial(RolloutConfig), partial(AdvantageConfig)
+    TrainChanges = partial(TrainConfig)
+
+
+class Experiment(Section):
+    """Which runs the experiment consists of."""
+
+    methods: Names = setting("names of entries under methods")
+    bases: Names = setting("base models to start from, entries of bases or base itself")
+    seeds: Seeds = setting("one run per method and seed")
+    control: bool = setting("also run the supervised-only control")
+
+
+class BaseChanges(Section):
+    """What differs for a further base model; checked again once merged."""
+
+    task: JsonDict | None = setting("differences of the task", default=None)
+    model: JsonDict | None = setting("differences of the model", default=None)
+    pretrain: JsonDict | None = setting("differences of the warm-up", default=None)
+    checkpoint: JsonDict | None = setting("another published model to start from", default=None)
+
+
+class Regime(Section):
+    """A further setting in which the methods are compared."""
+
+    bases: Names = setting("base models to start from")
+    seeds: Seeds = setting("one run per method and seed")
+    tuned: bool = setting("with the learning rate and parameters that the tuning chose")
+    rollout: RolloutChanges | None = setting("what differs of rollout", default=None)
+    advantages: AdvantageChanges | None = setting("what differs of advantages", default=None)
+    train: TrainChanges | None = setting("what differs of train", default=None)
+
+
+class Method(Section):
+    """An objective with its parameters, its look, and what it overrides."""
+
+    label: str = setting("name in figures", min_length=1)
+    color: str = setting("colour in figures, #rrggbb", pattern="^#[0-9A-Fa-f]{6}$")
+    objective: str = setting("a key of LOSSES in src/sspo/objectives/losses.py")
+    params: JsonDict = setting("the objective's keyword arguments")
+    trainer: Trainer | None = setting(_TRAINER, default=None)
+    rollout: RolloutChanges | None = setting("what differs of rollout", default=None)
+    advantages: AdvantageChanges | None = setting("what differs of advantages", default=None)
+    train: TrainChanges | None = setting("what differs of train", default=None)
+
+
+class Tuning(Section):
+    """Every method's learning rate and parameters are chosen among equally many trials."""
+
+    base: Name = setting("base model of the trials")
+    seeds: Seeds = setting("seeds of every trial")
+    accuracy: Literal["pass@1", "greedy"] = setting("what is compared")
+    validations: int = setting("how many of a run's last validations are averaged", ge=1)
+    learning_rates: Rates = setting("each is tried with each set of parameters")
+    params: dict[Name, Annotated[tuple[JsonDict, ...], Field(min_length=1)]] = setting(
+        "method -> sets of its objective's parameters"
+    )
+
+    @model_validator(mode="after")
+    def _methods_have_as_many_trials(self) -> Self:
+        counts = {name: len(sets) * len(self.learning_rates) for name, sets in self.params.items()}
+        if len({*counts.values()}) > 1:
+            raise refuse(
+                f"params: every method needs the same number of trials, got {counts}; add or remove some"
+            )
+        return self
+
+
+class Pretrain(Section):
+    """The supervised warm-up to the base model."""
+
+    seed: int = setting("seed of weights and data order", ge=0)
+    threads: int = setting("CPU threads", ge=1)
+    supervised: SupervisedConfig
+
+
+class Backends(Section):
+    """How trainers other than the native one are launched."""
+
+    accelerate_config: str = setting(
+        "file of `accelerate config` that says how many processes train a run with trainer trl; "
+        "empty for one process",
+        pattern="^[A-Za-z0-9_./-]*$",
+    )
+
+
+class MachineConfig(ComputeConfig):
+    """Where and how to compute, and what a scheduler is told."""
+
+    memory_mb: int = setting(
+        "main memory in MB that a job with a model asks a cluster for; part of no result", ge=1
+    )
+
+
+class Profile(Section):
+    """The whole configuration of an experiment."""
+
+    results_dir: str = setting(
+        "where results go, inside the results folder", pattern="^results(/[A-Za-z0-9_-]+)*$"
+    )
+    figures_dir: str = setting(
+        "where figures go, inside the figures folder", pattern="^figures(/[A-Za-z0-9_-]+)*$"
+    )
+    experiment: Experiment
+    task: TaskConfig
+    math_data: MathDataConfig | None = setting(
+        "real data sets; left out, the task is used", default=None
+    )
+    checkpoint: CheckpointConfig | None = setting(
+        "a published model to start from; left out, one is trained from scratch", default=None
+    )
+    model: ModelConfig
+    pretrain: Pretrain
+    trainer: Trainer = setting(_TRAINER)
+    backends: Backends
+    rollout: RolloutConfig
+    advantages: AdvantageConfig
+    train: TrainConfig
+    lora: LoraConfig
+    validation: ValidationConfig
+    reward: RewardConfig
+    evaluation: EvaluationConfig
+    exact_study: ExactStudySection | None = setting(
+        "what the objectives do where everything can be enumerated; left out, there is no such study",
+        default=None,
+    )
+    compute: MachineConfig
+    tracking: TrackingConfig
+    bases: dict[Name, BaseChanges] = setting(
+        "further base models beside the main one, which is called base", default={}
+    )
+    regimes: dict[Name, Regime] = setting(
+        "further settings in which the methods are compared, beside the experiment itself",
+        default={},
+    )
+    tuning: Tuning | None = setting("left out, nothing is tuned", default=None)
+    methods: dict[Name, Method] = setting(
+        "method name -> objective and what belongs to it", min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _names_are_free_and_defined(self) -> Self:
+        reserved = {
+            "methods": {CONTROL},
+            "bases": {BASE},
+            "regimes": {MAIN, BASE, TUNING, *self.bases},
+        }
+        for section, names in reserved.items():
+            if taken := sorted({*getattr(self, section)} & names):
+                raise refuse(f"{section}.{taken[0]}: this name is taken; rename the entry")
+        known = {"methods": [*self.methods], "bases": [BASE, *self.bases]}
+        for where, section, name in self._references():
+            if name not in known[section]:
+                raise refuse(
+                    f"{where}: {name!r} is not defined; choose from {', '.join(known[section])}, or "
+                    f"add an entry under {section}"
+                )
+        if BASE not in self.experiment.bases:
+            raise refuse(f"experiment.bases: figures show runs from {BASE!r}; add it")
+        return self
+
+    def _references(self) -> Iterator[tuple[str, str, str]]:
+        """Where an entry of another section is named: (key, section, name)."""
+        study = self.exact_study.methods if self.exact_study else ()
+        lists = [
+            ("experiment.methods", "methods", self.experiment.methods),
+            ("exact_study.methods", "methods", study),
+            ("experiment.bases", "bases", self.experiment.bases),
+            *((f"regimes.{n}.bases", "bases", r.bases) for n, r in self.regimes.items()),
+            ("tuning.base", "bases", [self.tuning.base] if self.tuning else []),
+        ]
+        return ((where, section, name) for where, section, names in lists for name in names)
+
+    @model_validator(mode="after")
+    def _tuning_covers_what_is_tuned(self) -> Self:
+        if self.tuning is None:
+            if tuned := [name for name, regime in self.regimes.items() if regime.tuned]:
+                raise refuse(
+                    f"regimes.{tuned[0]}.tuned: there is no tuning section; add one or say false"
+                )
+            return self
+        methods, params = self.experiment.methods, self.tuning.params
+        if untried := [method for method in methods if method not in params]:
+            raise refuse(f"tuning.params: nothing to try for {untried[0]}; add an entry")
+        if unused := sorted(params.keys() - {*methods}):
+            raise refuse(f"tuning.params.{unused[0]}: no regime runs this method; remove the entry")
+        most = 1 + -(-self.train.steps // self.train.eval_every)
+        if self.tuning.validations > most:
+            raise refuse(
+                f"tuning.validations = {self.tuning.validations} exceeds the {most} validations of a "
+                "run; lower it or train.eval_every"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _data_and_reward_belong_together(self) -> Self:
+        wanted = "math" if self.math_data else "exact"
+        if self.reward.name != wanted:
+            data = "math_data needs" if self.math_data else "the procedural tasks need"
+            raise refuse(
+                f"reward.name = {self.reward.name!r}: {data} {wanted!r}; change it, or the data"
+            )
+        if self.math_data and self.experiment.control:
+            raise refuse(
+                "experiment.control = True: real data sets have no worked solutions to train the "
+                "control on; set it to false"
+            )
+        if self.math_data and not self.checkpoint:
+            raise refuse("math_data needs a model that can read; add a section checkpoint")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_hold_what_is_asked_of_them(self) -> Self:
+        key, size = "task.splits.validation.size", self.task.splits["validation"].size
+        if self.math_data:
+            key, size = "math_data.validation", self.math_data.validation
+        if self.validation.problems > size:
+            raise refuse(
+                f"validation.problems = {self.validation.problems} exceeds {key} = {size}; lower it or "
+                "enlarge the split"
+            )
+        where = "math_data.benchmarks" if self.math_data else "task.splits"
+        for split in self.evaluation.splits:
+            if split not in self.split_names():
+                raise refuse(f"evaluation.splits: no split {split!r} in {where}; add it there")
+        return self
+
+    def split_names(self) -> list[str]:
+        """The splits that ``prepare_data`` makes."""
+        if self.math_data:
+            return ["train", "validation", *self.math_data.benchmarks]
+        return [*self.task.splits]
+
+    def base_profile(self, name: str) -> Profile:
+        """The configuration as a base model sees it.
+
+        Raises:
+            ConfigError: what differs for it does not fit the rest; names the base and the key.
+        """
+        if name == BASE:
+            return self
+        changes = plain(self.bases[name])
+        if (self.checkpoint or "checkpoint" in changes) and changes.keys() & {"model", "pretrain"}:
+            raise ConfigError(
+                f"bases.{name}: a checkpoint has a model of its own; remove model and pretrain"
+            )
+        rest = {**plain(self), "bases": {other: {} for other in self.bases}}
+        return parse(Profile, merged(rest, changes), f"bases.{name}: ")
+
+
+def read_profile(paths: Sequence[str | Path]) -> Profile:
+    """A profile from files, each merged over those before it, all over ``default.yaml`` beside them.
+
+    Raises:
+        ConfigError: as ``parse`` and ``read_yaml``.
+    """
+    files = [Path(path) for path in paths]
+    config: JsonDict = {}
+    for file in (files[0].with_name("default.yaml"), *files):
+        config = merged(config, read_yaml(file))
+    return check_profile(config, str(files[-1]))
+
+
+def check_profile(config: Mapping[str, object], source: str) -> Profile:
+    """A merged configuration, checked, also as every further base model sees it.
+
+    Raises:
+        ConfigError: one line with the file, the key, its value and the fix.
+    """
+    profile = parse(Profile, plain(config), f"{source}: ")
+    for name in profile.bases:
+        try:
+            profile.base_profile(name)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+    return profile
+
+
+class _UniqueKeys(yaml.CSafeLoader):
+    """Refuses a key that is given twice, of which YAML would keep the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice; remove one", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> JsonDict:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, no YAML mapping, or gives a key twice.
+    """
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except (OSError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read ({reason}); fix it") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds no keys; start it from default.yaml")
+    return values

@@ -1,0 +1,126 @@
+"""The verl backend: verl's signature, its scaling over ranks, and its own losses as a check."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sspo.backends.verl import policy_loss, register, response_advantages
+from sspo.objectives.losses import LOSSES
+from support.runs import PARAMS
+
+
+def random_batch(rows=6, tokens=9, seed=0):
+    """Drifted log-probabilities, broadcast advantages of both signs and 0, responses of any length."""
+    generator = torch.Generator().manual_seed(seed)
+    old = -torch.rand(rows, tokens, generator=generator, dtype=torch.float64) * 3.0
+    drift = 0.6 * torch.randn(rows, tokens, generator=generator, dtype=torch.float64)
+    advantages = torch.tensor([1.2, -0.7, 0.4, -1.5, 0.0, 0.9], dtype=torch.float64)[:rows]
+    lengths = torch.randint(1, tokens + 1, (rows, 1), generator=generator)
+    mask = torch.arange(tokens) < lengths
+    return old, (old + drift).requires_grad_(), advantages, mask
+
+
+def evaluate(loss, batch, **options):
+    """Value and gradient of a loss in verl's signature."""
+    old, logprobs, advantages, mask = batch
+    spread = advantages.unsqueeze(1) * mask
+    value, metrics = loss(old, logprobs, spread, mask, **options)
+    return value.item(), torch.autograd.grad(value, logprobs)[0], metrics
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_whole_batch_has_the_loss_of_the_table(name):
+    old, logprobs, advantages, mask = batch = random_batch()
+    value, grad, metrics = evaluate(policy_loss(name, PARAMS[name]), batch)
+    expected, stats = LOSSES[name](logprobs, old, advantages, mask, **PARAMS[name])
+    assert value == pytest.approx(expected.item(), rel=1e-12)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected, logprobs)[0])
+    assert metrics["actor/ppo_kl"] == pytest.approx((old - logprobs)[mask].mean().item())
+    assert metrics["actor/sequence_weight"] == pytest.approx(stats["sequence_weight"].mean().item())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_ranks_and_micro_batches_add_up_to_the_global_batch(name):
+    old, logprobs, advantages, mask = batch = random_batch()
+    loss = policy_loss(name, PARAMS[name])
+    whole, whole_grad, _ = evaluate(loss, batch)
+    info = {"dp_size": 2, "global_batch_size": 6, "batch_num_tokens": mask.sum().item()}
+    config = SimpleNamespace(global_batch_info=info)
+    value, grads = 0.0, []
+    for rows in ([0, 1], [2], [3, 4, 5]):  # two micro-batches of one rank, one of the other
+        part = (old[rows], logprobs[rows].detach().requires_grad_(), advantages[rows], mask[rows])
+        one, grad, _ = evaluate(loss, part, config=config)
+        value += one / 2  # verl averages over ranks
+        grads.append(grad / 2)
+    assert value == pytest.approx(whole, rel=1e-12)
+    torch.testing.assert_close(torch.cat(grads), whole_grad)
+
+
+def test_advantages_are_those_of_the_first_response_token_even_after_a_gap():
+    mask = torch.tensor([[0, 1, 1], [1, 0, 1], [0, 0, 0]])
+    advantages = torch.tensor([[9.0, 2.0, 2.0], [-1.0, 9.0, -1.0], [0.0, 0.0, 0.0]])
+    assert response_advantages(advantages, mask).tolist() == [2.0, -1.0, 0.0]
+
+
+def test_advantages_that_vary_within_a_response_are_refused():
+    with pytest.raises(ValueError, match=r"advantages vary within a response; set .* grpo"):
+        response_advantages(torch.tensor([[1.0, 2.0]]), torch.ones(1, 2))
+
+
+def test_importance_weights_of_the_rollout_are_refused():
+    batch, weights = random_batch(), torch.ones(6, 9)
+    with pytest.raises(ValueError, match="rollout_is_weights"):
+        evaluate(policy_loss("gmpo", PARAMS["gmpo"]), batch, rollout_is_weights=weights)
+
+
+def test_impossible_parameters_are_refused_when_a_loss_is_made():
+    with pytest.raises(ValueError, match="sspo needs the parameter 'gate'"):
+        policy_loss("sspo", {"tau_pos": 1.0, "tau_neg": 1.0})
+
+
+# verl's own losses, with the settings that make them the published ones
+
+VERL = {
+    "gspo": ("gspo", {"clip_ratio_low": 3e-4, "clip_ratio_high": 4e-4}),
+    "geo_mean": ("gmpo", {"clip_ratio_low": 0.4, "clip_ratio_high": 0.4}),
+    "sapo": ("sapo", {"tau_pos": 1.0, "tau_neg": 1.05}),
+}
+
+
+@pytest.fixture(scope="module")
+def verl():
+    """verl's table of losses and its actor config."""
+    reason = "verl is not installed; it pins other versions, so it needs an environment of its own"
+    losses = pytest.importorskip("verl.trainer.ppo.core_algos", reason=reason, exc_type=ImportError)
+    from verl.workers.config import ActorConfig
+
+    return losses, ActorConfig
+
+
+def test_registered_losses_are_found_by_their_mode(verl):
+    losses, _ = verl
+    methods = {name: {"objective": name, "params": PARAMS[name]} for name in LOSSES}
+    modes = register(methods)
+    assert "sspo/sspo" in modes and len(modes) == len(LOSSES)
+    batch = random_batch()
+    for name, mode in zip(LOSSES, modes, strict=True):
+        found = evaluate(losses.get_policy_loss_fn(mode), batch)
+        assert found[0] == evaluate(policy_loss(name, PARAMS[name]), batch)[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("mode", VERL)
+def test_verls_own_losses_agree_with_the_table(verl, mode, seed):
+    losses, actor_config = verl
+    name, settings = VERL[mode]
+    config = actor_config(
+        strategy="fsdp", rollout_n=2, use_dynamic_bsz=True, **settings
+    )  # fmt: skip
+    options = {"loss_agg_mode": "seq-mean-token-mean", "config": config}
+    batch = random_batch(seed=seed)
+    theirs = evaluate(losses.get_policy_loss_fn(mode), batch, **options)
+    ours = evaluate(policy_loss(name, PARAMS[name]), batch)
+    assert math.isfinite(ours[0]) and ours[0] == pytest.approx(theirs[0], rel=1e-6)
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-6, atol=1e-9)

@@ -1,0 +1,560 @@
+"""Verdicts on synthetic runs whose truth is known, and the error rates of the whole procedure."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sspo.config.errors import ConfigError
+from sspo.config.reading import plain
+from sspo.evidence import claims
+from sspo.evidence.claims import (
+    add_spread,
+    compare,
+    decide,
+    every_baseline,
+    overall,
+    paired_values,
+    some_variant,
+)
+from sspo.evidence.comparisons import holm, t_p_value
+from sspo.evidence.factorial import CELLS, contrasts, factorial_effects
+from sspo.evidence.intervals import Interval, hierarchical_interval, paired_difference
+from sspo.evidence.protocol import CLAIMS, Factorial, Measure, check_scores, load_plan
+from sspo.evidence.report import claims_report
+from support.paths import CLAIMS_PLAN
+
+
+def measure(name: str, claim: str, **changes) -> Measure:
+    found = Measure(
+        name=name,
+        claim=claim,
+        primary=True,
+        higher_is_better=True,
+        smallest_effect=0.02,
+        test="t",
+        censored=None,
+    )
+    return found.changed(**changes)
+
+
+AREA = measure("area", "faster")
+DRAWDOWN = measure("drawdown", "stabler", higher_is_better=False)
+FINAL = measure("test_pass@1", "better")
+PLAN = load_plan(CLAIMS_PLAN).changed(
+    sspo=("sspo",),
+    baselines=("grpo", "gspo"),
+    measures=(AREA, DRAWDOWN, FINAL),
+    factorial=Factorial(token_hard=("grpo",), token_soft=("sapo",), sequence_hard=("gspo", "gmpo")),
+    deciding_regimes=("fresh",),
+)
+METHODS = ("grpo", "gspo", "gmpo", "sapo", "sspo", "sspo_arctan")
+COLUMNS = ("area", "drawdown", "test_pass@1")
+
+
+def make_runs(
+    gain: dict[str, float] | None = None,
+    seeds: int = 6,
+    noise: float = 0.01,
+    rng: int | np.random.Generator = 0,
+    regimes: tuple[str, ...] = ("fresh",),
+    bases: tuple[str, ...] = ("b0",),
+) -> pd.DataFrame:
+    """Runs around 0.5 in every measure; ``gain`` is how much better (not higher) a method is."""
+    rng = np.random.default_rng(rng)
+    rows = []
+    for regime in regimes:
+        for base in bases:
+            for seed in range(seeds):
+                shared = rng.normal(0.0, 0.2, len(COLUMNS))
+                for method in METHODS:
+                    good = (gain or {}).get(method, 0.0) + rng.normal(0.0, noise, len(COLUMNS))
+                    row = dict(zip(COLUMNS, 0.5 + shared + good * [1, -1, 1], strict=True))
+                    row |= {"method": method, "regime": regime, "base": base, "seed": seed}
+                    rows.append({"run": f"{method}-s{seed}", **row})
+    return pd.DataFrame(rows)
+
+
+def verdicts(plan, runs) -> dict[str, str]:
+    return {claim: found["verdict"] for claim, found in overall(plan, compare(plan, runs)).items()}
+
+
+def all_claims(verdict: str) -> dict[str, str]:
+    return dict.fromkeys(CLAIMS, verdict)
+
+
+# Known truth
+
+
+def test_a_clear_gain_over_every_baseline_supports_every_claim_whatever_a_measures_direction():
+    assert verdicts(PLAN, make_runs({"sspo": 0.1})) == all_claims("supported")
+
+
+def test_a_clear_loss_contradicts_every_claim():
+    assert verdicts(PLAN, make_runs({"sspo": -0.1})) == all_claims("contradicted")
+
+
+def test_no_difference_measured_well_contradicts_because_it_rules_out_a_gain_that_matters():
+    runs = make_runs(seeds=8, noise=0.004)
+    assert verdicts(PLAN, runs) == all_claims("contradicted")
+    for c in compare(PLAN, runs):
+        assert c.low < 0.02 and c.high < 0.02
+
+
+def test_no_difference_measured_badly_is_undecided():
+    assert verdicts(PLAN, make_runs(noise=0.1)) == all_claims("undecided")
+
+
+def test_a_real_gain_too_small_to_matter_is_contradicted_not_supported():
+    runs = make_runs({"sspo": 0.008}, seeds=10, noise=0.003)
+    assert all(c.low > 0.0 for c in compare(PLAN, runs))
+    assert verdicts(PLAN, runs) == all_claims("contradicted")
+
+
+def test_a_gain_of_just_the_smallest_effect_is_supported_only_from_that_effect_on():
+    runs = make_runs({"sspo": 0.05}, noise=0.01)
+    effect = {c.measure: c.effect for c in compare(PLAN, runs) if c.baseline == "grpo"}["area"]
+    for smallest, verdict in ((effect * 0.999, "supported"), (effect * 1.001, "undecided")):
+        plan = PLAN.changed(measures=(AREA.changed(smallest_effect=smallest), DRAWDOWN, FINAL))
+        found = [c for c in compare(plan, runs) if c.measure == "area" and c.baseline == "grpo"]
+        assert found[0].verdict == verdict
+
+
+def test_a_gain_over_one_baseline_and_a_loss_to_another_contradicts_than_every_baseline():
+    runs = make_runs({"sspo": 0.1, "gspo": 0.2})
+    found = overall(PLAN, compare(PLAN, runs))
+    assert {c["verdict"] for c in found.values()} == {"contradicted"}
+    assert found["faster"]["counts"] == {"sspo": {"supported": 1, "contradicted": 1}}
+
+
+def test_one_undecided_baseline_leaves_the_claim_undecided():
+    runs = make_runs({"sspo": 0.1})
+    noisy = runs["method"].eq("gspo")
+    runs.loc[noisy, list(COLUMNS)] += runs.loc[noisy, ["seed"] * 3].to_numpy() % 2 - 0.5
+    assert verdicts(PLAN, runs) == all_claims("undecided")
+
+
+def test_a_claim_that_holds_for_one_variant_is_supported_and_says_for_which():
+    plan = PLAN.changed(sspo=("sspo", "sspo_arctan"))
+    found = overall(plan, compare(plan, make_runs({"sspo": 0.1, "sspo_arctan": -0.1})))
+    for claim in CLAIMS:
+        assert found[claim]["verdict"] == "supported"
+        assert found[claim]["by_variant"] == {"sspo": "supported", "sspo_arctan": "contradicted"}
+
+
+@pytest.mark.parametrize(
+    "deciding, expected",
+    [(("fresh",), "supported"), (("stale",), "contradicted"), (("fresh", "stale"), "contradicted")],
+)
+def test_a_claim_must_hold_in_every_deciding_regime_and_the_others_are_told(deciding, expected):
+    fresh = make_runs({"sspo": 0.1}, regimes=("fresh",))
+    stale = make_runs({"sspo": -0.1}, regimes=("stale",), rng=1)
+    plan = PLAN.changed(deciding_regimes=deciding)
+    found = overall(plan, compare(plan, pd.concat([fresh, stale], ignore_index=True)))
+    for claim in CLAIMS:
+        assert found[claim]["verdict"] == expected
+        assert sum(found[claim]["counts"]["sspo"].values()) == 2 * len(deciding)
+        by_regime = {"fresh": "supported", "stale": "contradicted"}
+        assert found[claim]["by_regime"] == {"sspo": by_regime}
+
+
+def test_a_further_regime_costs_the_deciding_one_nothing():
+    fresh = make_runs({"sspo": 0.01}, regimes=("fresh",), noise=0.02)
+    stale = make_runs(regimes=("stale",), rng=1)
+    alone = compare(PLAN, fresh)
+    both = compare(PLAN, pd.concat([fresh, stale], ignore_index=True))
+    p_values = [(c.p_gain, c.p_no_gain) for c in both if c.regime == "fresh"]
+    assert p_values == [(c.p_gain, c.p_no_gain) for c in alone]
+
+
+def test_secondary_measures_never_decide_and_never_weaken_the_primary_ones():
+    runs = make_runs({"sspo": 0.1})
+    runs["noise"] = np.random.default_rng(0).normal(size=len(runs))
+    extra = tuple(measure(f"n{i}", "better", primary=False) for i in range(20))
+    runs = runs.assign(**{m.name: -runs["area"] for m in extra})
+    plan = PLAN.changed(measures=(*PLAN.measures, *extra))
+    assert verdicts(plan, runs) == all_claims("supported")
+    without = {c.measure: c.p_gain for c in compare(PLAN, runs)}
+    assert {c.measure: c.p_gain for c in compare(plan, runs) if c.primary} == without
+
+
+# Numbers of a comparison
+
+
+def test_effect_interval_and_p_values_are_those_of_the_paired_differences():
+    runs = make_runs({"sspo": 0.03}, noise=0.02)
+    table = runs.pivot(index="seed", columns="method", values="drawdown")
+    found = next(c for c in compare(PLAN, runs) if (c.measure, c.baseline) == ("drawdown", "grpo"))
+    better = (table["grpo"] - table["sspo"]).to_numpy()
+    expected = paired_difference(table["grpo"], table["sspo"])
+    assert (found.effect, found.low, found.high) == pytest.approx(tuple(expected))
+    assert found.n == 6 and found.missing == 0
+    assert found.sspo_mean == pytest.approx(table["sspo"].mean())
+    assert found.baseline_mean == pytest.approx(table["grpo"].mean())
+    both = [t_p_value((table[b] - table["sspo"]).to_numpy()) for b in ("grpo", "gspo")]
+    assert found.p_gain == pytest.approx(holm(both)[0])
+    none = PLAN.changed(multiplicity="none")
+    raw = next(c for c in compare(none, runs) if (c.measure, c.baseline) == ("drawdown", "grpo"))
+    assert raw.p_gain == pytest.approx(t_p_value(better))
+    assert raw.p_no_gain == pytest.approx(t_p_value(0.02 - better))
+    assert raw.p_gain <= found.p_gain
+
+
+def test_pairs_are_matched_by_base_and_seed_whatever_the_order_of_the_rows():
+    runs = make_runs({"sspo": 0.03}, bases=("b0", "b1"), seeds=3)
+    shuffled = runs.sample(frac=1.0, random_state=0).reset_index(drop=True)
+    assert compare(PLAN, runs) == compare(PLAN, shuffled)
+    one = compare(PLAN, runs)[0]
+    assert one.n == 6 and set(one.by_base) == {"b0", "b1"}
+    assert np.mean(list(one.by_base.values())) == pytest.approx(one.effect)
+
+
+def test_missing_seeds_and_missing_values_leave_fewer_pairs_and_are_counted():
+    runs = make_runs({"sspo": 0.1})
+    runs.loc[runs["run"].eq("sspo-s0"), "area"] = np.nan
+    runs = runs[~runs["run"].eq("grpo-s5")]
+    found = {(c.measure, c.baseline): c for c in compare(PLAN, runs)}
+    assert (found["area", "grpo"].n, found["area", "grpo"].missing) == (4, 3)
+    assert (found["area", "gspo"].n, found["area", "gspo"].missing) == (5, 2)
+    assert (found["drawdown", "gspo"].n, found["drawdown", "gspo"].missing) == (6, 0)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_pairs_decide_nothing_however_large_the_difference(seeds):
+    runs = make_runs({"sspo": 0.4}, seeds=seeds)
+    assert verdicts(PLAN, runs) == all_claims("undecided")
+    one = compare(PLAN, runs)[0]
+    assert one.n == seeds and (one.low is None) == (seeds == 1)
+
+
+def test_a_method_that_never_ran_is_undecided_with_no_pairs():
+    runs = make_runs({"sspo": 0.4})
+    runs = runs[runs["method"] != "gspo"]
+    found = [c for c in compare(PLAN, runs) if c.baseline == "gspo"]
+    assert {(c.n, c.effect, c.verdict) for c in found} == {(0, None, "undecided")}
+    assert verdicts(PLAN, runs) == all_claims("undecided")
+
+
+def test_seeds_that_agree_exactly_need_six_of_them_to_decide():
+    """No spread to judge by: 2^-5 > 0.025 >= 2^-6 where they are as far apart as can be."""
+    one = PLAN.changed(baselines=("grpo",))
+    for seeds, verdict in ((5, "undecided"), (6, "supported")):
+        runs = make_runs({"sspo": 0.1}, seeds=seeds, noise=0.0)
+        runs[list(COLUMNS)] = np.where(runs[["method"] * 3] == "sspo", 0.0, 1.0)
+        found = {c.measure: c.verdict for c in compare(one, runs)}
+        assert found["drawdown"] == verdict
+    runs[list(COLUMNS)] = 0.5
+    assert {c.p_gain for c in compare(one, runs)} == {1.0}
+
+
+def test_censored_times_are_compared_by_rank_and_counted():
+    time = measure(
+        "time", "faster", higher_is_better=False, smallest_effect=0.0, test="signed_rank",
+        censored="reached",
+    )  # fmt: skip
+    plan = PLAN.changed(measures=(time, DRAWDOWN, FINAL), baselines=("grpo",))
+    runs = make_runs(seeds=7)
+    runs["time"] = np.where(runs["method"].eq("sspo"), 100.0 + runs["seed"], 500.0)
+    runs["reached"] = np.where(runs["method"].eq("sspo"), 1.0, runs["seed"] % 2)
+    found = next(c for c in compare(plan, runs) if c.measure == "time")
+    assert (found.sspo_censored, found.baseline_censored) == (0, 4)
+    assert found.p_gain == pytest.approx(2.0**-7) and found.verdict == "supported"
+    # ranks: one enormous censored value more or less changes nothing
+    runs.loc[runs["run"].eq("grpo-s3"), "time"] = 5e9
+    assert next(c for c in compare(plan, runs) if c.measure == "time").p_gain == found.p_gain
+
+
+def make_scores(seeds: int = 5, problems: int = 40) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"method": m, "regime": "fresh", "base": "b0", "seed": s, "split": "test", "problem": p,
+         "metric": "pass@1", "score": float(rng.random() < 0.5 + 0.2 * (m == "sspo"))}
+        for m in ("grpo", "sspo")
+        for s in range(seeds)
+        for p in range(problems)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_scores_by_problem_add_an_interval_for_new_problems():
+    scores = make_scores()
+    found = compare(PLAN, make_runs(seeds=5), scores)
+    final = next(c for c in found if (c.measure, c.baseline) == ("test_pass@1", "grpo"))
+    table = scores.pivot(index="seed", columns=["method", "problem"], values="score")
+    expected = hierarchical_interval(table["sspo"] - table["grpo"], np.random.default_rng(0))
+    assert (final.problems_low, final.problems_high) == pytest.approx((expected.low, expected.high))
+    assert final.problems == 40
+    others = [c for c in found if (c.measure, c.baseline) != ("test_pass@1", "grpo")]
+    assert {(c.problems, c.problems_low) for c in others} == {(0, None)}
+
+
+def test_scores_of_a_measure_where_lower_is_better_are_turned_around():
+    lower = FINAL.changed(higher_is_better=False)
+    higher, turned = (
+        next(
+            c
+            for c in compare(PLAN.changed(measures=(AREA, DRAWDOWN, m)), make_runs(), make_scores())
+            if (c.measure, c.baseline) == ("test_pass@1", "grpo")
+        )
+        for m in (FINAL, lower)
+    )
+    assert turned.problems_low == pytest.approx(-higher.problems_high, abs=0.02)
+    assert turned.problems_high < 0.0 < higher.problems_low
+
+
+# Error rates
+
+
+ALL_BASELINES = PLAN.changed(
+    baselines=("grpo", "gspo", "gmpo", "sapo"),
+    measures=tuple(m.changed(smallest_effect=0.0) for m in PLAN.measures),
+    level=0.9,
+    multiplicity="none",
+)
+
+
+@pytest.fixture(scope="module")
+def null_families():
+    """Unadjusted comparisons of 4 baselines by claim, from experiments in which nobody is better."""
+    rng, families = np.random.default_rng(0), []
+    with pytest.MonkeyPatch.context() as patch:  # no verdict looks at the chance, which is slow
+        patch.setattr(claims, "improvement_interval", lambda *_: Interval(0.5, 0.0, 1.0))
+        for _ in range(150):
+            found = compare(ALL_BASELINES, make_runs(seeds=5, noise=0.02, rng=rng))
+            families += [[c for c in found if c.claim == claim] for claim in CLAIMS]
+    return families
+
+
+def family_errors(families, verdict: str, adjust: bool, smallest: float = 0.0) -> float:
+    """Share of claims in which any comparison gets this verdict."""
+    hits = 0
+    for family in families:
+        family = claims._adjusted(family) if adjust else family
+        family = [replace(c, smallest_effect=smallest) for c in family]
+        hits += any(decide(ALL_BASELINES, c) == verdict for c in family)
+    return hits / len(families)
+
+
+@pytest.mark.parametrize("verdict", ["supported", "contradicted"])
+def test_false_verdicts_on_the_null_stay_near_the_stated_level_with_holm(null_families, verdict):
+    """At level 0.9 and no smallest effect either verdict is an error of at most 5 % per claim."""
+    assert 0.02 <= family_errors(null_families, verdict, adjust=True) <= 0.065
+
+
+@pytest.mark.parametrize("verdict", ["supported", "contradicted"])
+def test_without_adjustment_four_baselines_err_more_often(null_families, verdict):
+    assert family_errors(null_families, verdict, adjust=False) > 0.08
+
+
+def test_a_smallest_effect_makes_false_support_rarer_still(null_families):
+    few = family_errors(null_families, "supported", adjust=True, smallest=0.02)
+    assert few < family_errors(null_families, "supported", adjust=True)
+
+
+# Rules
+
+
+@pytest.mark.parametrize(
+    ("found", "every", "some"),
+    [
+        (["supported", "supported"], "supported", "supported"),
+        (["supported", "undecided"], "undecided", "supported"),
+        (["supported", "contradicted"], "contradicted", "supported"),
+        (["contradicted", "undecided"], "contradicted", "undecided"),
+        (["contradicted", "contradicted"], "contradicted", "contradicted"),
+        (["undecided"], "undecided", "undecided"),
+        ([], "undecided", "undecided"),
+    ],
+)
+def test_verdicts_combine_as_all_and_any(found, every, some):
+    assert every_baseline(found) == every
+    assert some_variant(found) == some
+
+
+def test_spread_over_seeds_becomes_a_measure_per_run():
+    runs = make_runs(seeds=3, regimes=("fresh", "stale"))
+    spread = add_spread(runs, "area")
+    part = spread[(spread["method"] == "grpo") & (spread["regime"] == "stale")]
+    expected = (part["area"] - part["area"].median()).abs()
+    assert part["area_deviation"].tolist() == pytest.approx(expected.tolist())
+    assert add_spread(make_runs(seeds=2), "area")["area_deviation"].isna().all()
+
+
+# The 2 x 2
+
+
+def test_contrasts_of_a_hand_checked_table():
+    cells = pd.DataFrame([[1.0, 2.0, 4.0, 9.0]], columns=CELLS)
+    found = contrasts(cells).iloc[0].to_dict()
+    # level (4 + 9 - 1 - 2) / 2, gate (2 + 9 - 1 - 4) / 2, interaction (9 - 4) - (2 - 1)
+    assert found == {"level": 5.0, "gate": 3.0, "interaction": 4.0}
+
+
+def effect_of(rows, contrast: str, hard: str = "gspo+gmpo", name: str = "area") -> dict:
+    chosen = [
+        r
+        for r in rows
+        if (r["contrast"], r["sequence_hard"], r["measure"]) == (contrast, hard, name)
+    ]
+    assert len(chosen) == 1
+    return chosen[0]
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_factorial_finds_the_effects_that_were_put_in(name):
+    level, gate, extra = 0.05, -0.03, 0.08
+    gain = {"sapo": gate, "gspo": level, "gmpo": level, "sspo": level + gate + extra}
+    rows = factorial_effects(PLAN, make_runs(gain, seeds=8, noise=1e-6))
+    assert effect_of(rows, "level", name=name)["effect"] == pytest.approx(
+        level + extra / 2, abs=1e-5
+    )
+    assert effect_of(rows, "gate", name=name)["effect"] == pytest.approx(gate + extra / 2, abs=1e-5)
+    assert effect_of(rows, "interaction", name=name)["effect"] == pytest.approx(extra, abs=1e-5)
+
+
+def test_factorial_averages_gspo_and_gmpo_and_reports_each_alone():
+    rows = factorial_effects(PLAN, make_runs({"gspo": 0.1, "gmpo": -0.1}, noise=0.0))
+    effects = {
+        hard: effect_of(rows, "level", hard)["effect"] for hard in ("gspo+gmpo", "gspo", "gmpo")
+    }
+    assert effects == pytest.approx({"gspo+gmpo": 0.0, "gspo": 0.05, "gmpo": -0.05})
+
+
+def test_factorial_interval_is_that_of_the_paired_contrast():
+    runs = make_runs(noise=0.05)
+    table = runs.pivot(index="seed", columns="method", values="area")
+    by_hand = (table["sspo"] - table["gspo"]) - (table["sapo"] - table["grpo"])
+    row = effect_of(factorial_effects(PLAN, runs), "interaction", "gspo")
+    expected = paired_difference(by_hand, np.zeros(6))
+    assert (row["effect"], row["low"], row["high"]) == pytest.approx(tuple(expected))
+    assert row["n"] == 6
+
+
+def test_factorial_with_a_missing_cell_or_one_seed_has_no_interval():
+    runs = make_runs()
+    without = factorial_effects(PLAN, runs[runs["method"] != "sapo"])
+    assert {(r["n"], r["effect"], r["low"]) for r in without} == {(0, None, None)}
+    single = factorial_effects(PLAN, make_runs(seeds=1))
+    assert all(r["n"] == 1 and r["effect"] is not None and r["low"] is None for r in single)
+
+
+# Report and plan
+
+
+def test_the_report_is_json_without_nan_and_the_same_every_time():
+    runs = make_runs({"sspo": 0.1}, seeds=1, regimes=("fresh", "stale"))
+    runs.loc[0, "area"] = np.nan
+    first, second = (claims_report(PLAN, runs, make_scores()) for _ in range(2))
+    text = json.dumps(first, allow_nan=False)
+    assert text == json.dumps(second, allow_nan=False)
+    assert json.loads(text)["overall"]["faster"]["verdict"] == "undecided"
+    assert set(first) == {"plan", "overall", "comparisons", "remedies", "factorial", "text"}
+
+
+def test_sentences_carry_the_numbers_and_the_verdict_and_follow_the_data():
+    labels = {"sspo": "SSPO (sigmoid)", "grpo": "GRPO"}
+    report = claims_report(PLAN, make_runs({"sspo": 0.1}), labels=labels)
+    assert report["text"][0] == (
+        "SSPO learns faster: supported. SSPO (sigmoid): supported (2 supported of 2 comparisons)."
+    )
+    c = report["comparisons"][0]
+    sentence = report["text"][3]
+    for part in (
+        "SSPO (sigmoid) against GRPO",
+        "6 paired runs",
+        f"{c['effect']:+.3g}",
+        "supported.",
+    ):
+        assert part in sentence
+    worse = claims_report(PLAN, make_runs({"sspo": -0.1}), labels=labels)["text"]
+    assert worse[0].startswith("SSPO learns faster: contradicted.")
+    assert worse[3].endswith("contradicted.")
+
+
+def test_sentences_tell_of_missing_pairs_and_missing_intervals():
+    runs = make_runs(seeds=1)
+    text = claims_report(PLAN, runs[runs["method"] != "gspo"])["text"]
+    assert any("sspo against gspo: no paired runs; undecided." in line for line in text)
+    assert any("no interval, 1 paired runs" in line for line in text)
+
+
+def test_the_plan_in_the_workflow_loads_and_covers_the_paper():
+    plan = load_plan(CLAIMS_PLAN)
+    assert plan.baselines == ("grpo", "gspo", "gmpo", "sapo")
+    assert {m.claim for m in plan.measures if m.primary} == set(CLAIMS)
+    assert plan.learning.target == 0.7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baselines": ("sspo",)}, "sspo: cannot be SSPO and its baseline"),
+        ({"baselines": ()}, "baselines = \\[\\]: .* at least 1 item"),
+        ({"measures": (AREA, AREA, DRAWDOWN, FINAL)}, "stands twice"),
+        ({"measures": (AREA, FINAL)}, "stabler without a primary measure"),
+        ({"measures": (AREA.changed(primary=False), DRAWDOWN, FINAL)}, "faster without"),
+        (
+            {"measures": ({**plain(AREA), "smallest_effect": -1.0}, DRAWDOWN, FINAL)},
+            r"measures\[0\].smallest_effect = -1.0",
+        ),
+        ({"level": 95.0}, "level = 95.0"),
+        ({"minimum_pairs": 1}, "minimum_pairs = 1"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        PLAN.changed(**change)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sspo: [a]\nbaseline: [b]\n", "plan.yaml: baseline: unknown key"),
+        ("[1, 2]", "plan.yaml: "),
+        ("", "plan.yaml: "),
+        ("a: [", "plan.yaml: "),
+    ],
+)
+def test_a_file_that_is_no_plan_is_refused_by_name_in_one_line(tmp_path, text, message):
+    file = tmp_path / "plan.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message) as error:
+        load_plan(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        ({"pass_at": [1, 4]}, "need test_pass@8"),
+        ({"splits": ["test"]}, "need hard_pass@1"),
+        ({"splits": ["math500"]}, "need test_pass@1"),
+    ],
+)
+def test_an_evaluation_without_a_planned_score_is_refused_before_any_run(changes, needed):
+    evaluation = {"splits": ["test", "hard"], "pools": {}, "pass_at": [1, 8]}
+    check_scores(load_plan(CLAIMS_PLAN), evaluation, "mine.yaml")
+    pools = {"pools": {"test": ["math500"], "hard": ["aime24"]}, "splits": ["math500", "aime24"]}
+    check_scores(load_plan(CLAIMS_PLAN), evaluation | pools, "mine.yaml")
+    with pytest.raises(ConfigError, match=f"mine.yaml: the claims {needed}"):
+        check_scores(load_plan(CLAIMS_PLAN), evaluation | changes, "mine.yaml")
+
+
+def test_runs_without_a_planned_column_or_with_a_run_told_twice_are_refused():
+    runs = make_runs()
+    with pytest.raises(ValueError, match="no column 'drawdown'"):
+        compare(PLAN, runs.drop(columns="drawdown"))
+    with pytest.raises(ValueError, match="stands twice"):
+        factorial_effects(PLAN, pd.concat([runs, runs.iloc[:1]]))
+    runs.loc[0, "area"] = np.inf
+    with pytest.raises(ValueError, match="finite"):
+        compare(PLAN, runs)
+
+
+def test_paired_values_keeps_the_order_of_the_methods_and_shows_gaps():
+    runs = make_runs(seeds=2)
+    table = paired_values(runs[~runs["run"].eq("sspo-s1")], "area", ("sspo", "grpo"))
+    assert list(table.columns) == ["sspo", "grpo"]
+    assert table.isna().to_numpy().tolist() == [[False, False], [True, False]]

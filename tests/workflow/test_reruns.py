@@ -1,0 +1,383 @@
+"""The pipeline: what an edit reruns, what bad input costs, equal results on one and two cores."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sspo.pipeline.verification import figure_files, result_files, verify
+from support.paths import ROOT
+from support.pipelines import STUDY, Workspace
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A workspace in which the whole (pretended) pipeline has run."""
+    workspace = Workspace(tmp_path_factory.mktemp("finished"), fake=True)
+    workspace.run("--cores", "2")
+    return workspace
+
+
+@pytest.fixture
+def workspace(finished, tmp_path):
+    """A copy of the finished workspace, file times included, free to edit."""
+    copied = Workspace.__new__(Workspace)
+    copied.folder, copied.path = tmp_path / "copy", finished.path
+    shutil.copytree(finished.folder, copied.folder)
+    return copied
+
+
+def plots(planned):
+    return {job for job in planned if job.startswith("plot_")}
+
+
+def test_a_finished_pipeline_has_nothing_to_do(workspace):
+    assert workspace.planned() == set()
+
+
+def test_editing_one_loss_parameter_reruns_only_the_runs_that_use_it(workspace):
+    params = {"gate": "sigmoid", "tau_pos": 2.0, "tau_neg": 1.0}
+    workspace.edit(methods__sspo__params=params)
+    planned = workspace.planned()
+    assert {job for job in planned if job.startswith("train:")} == {
+        "train:sspo-s0",
+        "train:sspo-s1",
+    }
+    assert not any("grpo" in job or "supervised" in job for job in planned)
+    assert not any(job.startswith("pretrain") for job in planned)
+    assert "prepare_data" not in planned
+    assert {"summarize", "gate_curves", "settings"} <= planned
+    assert len(plots(planned)) == 18
+
+
+def test_a_run_inside_trl_is_launched_by_accelerate_and_reruns_for_no_other(workspace):
+    pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
+    (workspace.folder / "two.yaml").write_text("num_processes: 2\n")
+    workspace.edit(methods__sspo={"trainer": "trl"}, backends={"accelerate_config": "two.yaml"})
+    runs = {job for job in workspace.planned() if job.startswith("train")}
+    assert runs == {"train:sspo-s0", "train:sspo-s1"}
+    shell = workspace.run("--dry-run", "--printshellcmds", "--cores", "2")
+    assert (
+        shell.count("accelerate launch --config_file two.yaml workflow/scripts/train_trl.py") == 2
+    )
+    assert len(re.findall(r"^ *input: .*\btwo\.yaml\b", shell, flags=re.MULTILINE)) == 2
+
+
+def test_without_a_measured_kl_there_is_no_figure_of_it(workspace):
+    assert "plot_f5_kl" in workspace.run("--dry-run", "--cores", "1", "--forceall")
+    workspace.edit(train={"kl_every": 0})
+    text = workspace.run("--dry-run", "--cores", "1", "--forceall")
+    assert "plot_f5_kl" not in text and "plot_f4_entropy" in text
+
+
+WITH_A_MODEL = ["pretrain:base", "train:sspo-s0", "train_control:supervised-s0", "evaluate:base"]
+
+
+def resources(workspace, *arguments):
+    """Threads and resources that a dry run of everything states for every job with a wildcard."""
+    text = workspace.run("--dry-run", "--cores", "16", "--forceall", *arguments)
+    found = {}
+    for rule, body in re.findall(r"^rule (\w+):\n((?: {4}.*\n)+)", text, flags=re.MULTILINE):
+        wildcard = re.search(r"wildcards: \w+=(\S+)", body)
+        if wildcard:
+            stated = re.search(r"resources: (.*)", body)[1].split(", ")
+            threads = re.search(r"threads: (\d+)", body)
+            values = dict(entry.split("=") for entry in stated)
+            found[f"{rule}:{wildcard[1]}"] = {**values, "threads": threads[1] if threads else "1"}
+    return found
+
+
+def test_jobs_with_a_model_ask_for_the_memory_of_the_profile_and_retrain_for_none(workspace):
+    workspace.edit(compute__memory_mb=12345)
+    planned = workspace.planned()
+    assert not any(job.startswith(("train", "pretrain", "evaluate")) for job in planned)
+    found = resources(workspace)
+    assert {found[job]["mem_mb"] for job in WITH_A_MODEL} == {"12345"}
+
+
+def test_a_base_model_warms_up_on_its_own_threads(workspace):
+    workspace.edit(
+        bases={"second": {"pretrain": {"threads": 3}}}, experiment__bases=["base", "second"]
+    )
+    found = resources(workspace)
+    assert found["pretrain:bases/second"]["threads"] == "3"
+    assert found["pretrain:base"]["threads"] == "1"
+
+
+def test_jobs_on_a_gpu_hold_the_only_one(workspace):
+    limits = yaml.safe_load((workspace.folder / "profiles/default/config.yaml").read_text())
+    assert "gpu=1" in limits["resources"]
+    assert not any("gpu" in held for held in resources(workspace).values())
+    workspace.edit(compute__device="cuda")
+    found = resources(workspace)
+    assert {found[job]["gpu"] for job in WITH_A_MODEL} == {"1"}
+
+
+def test_a_run_inside_trl_asks_for_a_gpu_per_process(workspace):
+    pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
+    (workspace.folder / "two.yaml").write_text("num_processes: 2\n")
+    workspace.edit(
+        compute__device="cuda",
+        methods__sspo={"trainer": "trl"},
+        backends={"accelerate_config": "two.yaml"},
+    )
+    raised = resources(workspace, "--resources", "gpu=8", "vllm_server=1")
+    assert (raised["train:sspo-s0"]["gpu"], raised["train:grpo-s0"]["gpu"]) == ("2", "1")
+    assert resources(workspace)["train:sspo-s0"]["gpu"] == "1"  # all that there is
+
+
+def test_editing_the_group_size_retrains_every_method_but_not_the_base_model(workspace):
+    workspace.edit(rollout__group_size=4)
+    planned = workspace.planned()
+    assert {f"train:{method}-s{seed}" for method in ("grpo", "sspo") for seed in (0, 1)} <= planned
+    assert not any(job.startswith("pretrain") for job in planned)
+    assert "evaluate:base" not in planned
+
+
+def test_another_place_for_curves_trains_nothing_anew(workspace):
+    workspace.edit(tracking__project="elsewhere")
+    planned = workspace.planned()
+    assert "write_config:tracking" in planned
+    assert not any(job.startswith(("train", "pretrain", "evaluate")) for job in planned)
+
+
+def test_editing_plotting_retrains_nothing(workspace):
+    workspace.append("src/sspo/figures/registry.py", "\n# edited\n")
+    planned = workspace.planned()
+    assert planned == plots(planned)
+    assert len(planned) == 18
+
+
+def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):
+    workspace.append("src/sspo/objectives/losses.py", "\n# edited\n")
+    planned = workspace.planned()
+    trained = {f"train:{method}-s{seed}" for method in ("grpo", "sspo") for seed in (0, 1)}
+    assert trained <= planned
+    assert not any("control" in job or job.startswith("pretrain") for job in planned)
+
+
+def test_a_colour_redraws_figures_and_retrains_nothing(workspace):
+    workspace.edit(methods__sspo__color="#123456")
+    planned = workspace.planned()
+    assert not any(
+        job.startswith(("train", "pretrain", "evaluate", "summarize")) for job in planned
+    )
+    assert len(plots(planned)) == 18
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """A workspace in which a (pretended) study of several regimes has run."""
+    workspace = Workspace(tmp_path_factory.mktemp("studied"), fake=True)
+    workspace.edit(**STUDY)
+    workspace.run("--cores", "2")
+    return workspace
+
+
+def test_tuned_runs_train_with_what_was_chosen_and_others_with_what_is_written(studied):
+    def config(run):
+        return json.loads((studied.folder / f"results/runs/{run}/config.json").read_text())
+
+    for tuned in ("sspo-s0", "sspo-stale-second-s5"):
+        assert config(tuned)["train"]["learning_rate"] == 0.5
+        assert config(tuned)["objective"] == {"name": "sspo", "params": {"chosen": True}}
+    written = config("sspo-other-letters-s5")
+    assert written["train"]["learning_rate"] == 1e-4
+    assert written["objective"]["params"]["tau_pos"] == 1.0
+    assert config("sspo-tuning0-s9")["train"]["learning_rate"] == 1e-4
+    table = (studied.folder / "results/summary/settings.csv").read_text()
+    assert "--choices results/tuning/choices.json" in table
+
+
+def test_a_run_learns_from_its_own_base_model_and_that_models_data(studied):
+    commands = {
+        run: (studied.folder / f"results/runs/{run}/metrics.jsonl").read_text()
+        for run in ("sspo-s0", "sspo-stale-second-s5", "sspo-other-letters-s5")
+    }
+    assert "--base results/base/model --problems results/data/train.jsonl" in commands["sspo-s0"]
+    shared = "--base results/bases/second/model --problems results/data/train.jsonl"
+    assert shared in commands["sspo-stale-second-s5"]
+    own = "--base results/bases/letters/model --problems results/bases/letters/data/train.jsonl"
+    assert own in commands["sspo-other-letters-s5"]
+    evaluated = (studied.folder / "results/runs/sspo-other-letters-s5/eval.json").read_text()
+    assert "--data results/bases/letters/data" in evaluated
+    assert not (studied.folder / "results/bases/second/data").exists()
+
+
+def test_editing_the_plan_of_the_claims_trains_nothing(studied, tmp_path):
+    copied = Workspace.__new__(Workspace)
+    copied.folder, copied.path = tmp_path / "copy", studied.path
+    shutil.copytree(studied.folder, copied.folder)
+    copied.append("workflow/claims.yaml", "\n# edited\n")
+    planned = copied.planned()
+    assert {"measure", "judge", "plot_f16_verdicts"} <= planned
+    assert not any(job.startswith(("train", "evaluate", "summarize")) for job in planned)
+
+
+def test_a_new_seed_runs_only_that_seed(workspace):
+    workspace.edit(experiment__seeds=[0, 1, 2])
+    trained = {job for job in workspace.planned() if job.startswith("train")}
+    assert trained == {"train:grpo-s2", "train:sspo-s2", "train_control:supervised-s2"}
+
+
+def test_a_failed_run_is_continued_without_repeating_the_others(workspace):
+    for missing in ("results/runs/sspo-s1", "results/summary", "figures"):
+        shutil.rmtree(workspace.folder / missing)
+    planned = workspace.planned()
+    assert {job for job in planned if job.startswith("train")} == {"train:sspo-s1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"experiment__methods": ["nonsense"]}, "experiment.methods: 'nonsense'"),
+        ({"rollout__group_size": 1}, "rollout.group_size = 1: must be at least 2"),
+        ({"train__surprise": 1}, "train: "),
+        ({"task__splits__test__size": 0}, "task.splits.test.size = 0: must be at least 1"),
+        ({"model__context": 20}, "model.context = 20"),
+    ],
+)
+def test_bad_input_costs_one_line_and_overwrites_nothing(workspace, changes, message):
+    before = sorted((p, p.stat().st_mtime_ns) for p in (workspace.folder / "results").rglob("*"))
+    workspace.edit(**changes)
+    done = workspace.snakemake("--cores", "2")
+    assert done.returncode != 0
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if message in line]
+    assert len(lines) == 1
+    assert "tiny.yaml" in lines[0]
+    after = sorted((p, p.stat().st_mtime_ns) for p in (workspace.folder / "results").rglob("*"))
+    assert before == after
+
+
+def test_shell_characters_in_a_value_are_inert(workspace):
+    label = """SSPO'; touch pwned; $(touch pwned) `touch pwned` "{input}" """
+    workspace.edit(methods__sspo__label=label)
+    workspace.run("--cores", "2")
+    assert not list(workspace.folder.rglob("pwned*"))
+    methods = (workspace.folder / "results/methods/config.json").read_text()
+    assert "$(touch pwned) `touch pwned`" in methods
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones():
+    command = ["make", "-C", str(ROOT), "config", "CONFIG=nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "CONFIG=nonsense" in done.stderr
+    assert "default" in done.stderr
+    assert "smoke" in done.stderr
+
+
+NEW_OBJECTIVE = '''
+
+def reinforce(batch, *, scale):
+    """Plain REINFORCE, scaled."""
+    return scale * batch.advantages * batch.logprobs, torch.ones_like(batch.advantages)
+
+
+LOSSES["reinforce"] = Objective(reinforce, "token")
+'''
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The tiny pipeline run for real with a new objective: one function, table and YAML entry."""
+    workspace = Workspace(tmp_path_factory.mktemp("real"), fake=False)
+    workspace.append("src/sspo/objectives/losses.py", NEW_OBJECTIVE)
+    workspace.edit(
+        **STUDY,
+        tuning__params={"reinforce": [{"scale": 1.0}], "sspo": STUDY["tuning"]["params"]["sspo"]},
+        experiment__methods=["reinforce", "sspo"],
+        experiment__seeds=[0],
+        methods__reinforce={
+            "label": "REINFORCE",
+            "color": "#123456",
+            "objective": "reinforce",
+            "params": {"scale": 1.0},
+        },
+    )
+    workspace.run("--cores", "2")
+    return workspace
+
+
+@pytest.mark.slow
+def test_a_new_objective_needs_one_function_one_table_entry_and_one_yaml_entry(real):
+    steps = (real.folder / "results/runs/reinforce-s0/metrics.jsonl").read_text().splitlines()
+    assert len(steps) == 3
+    assert "reinforce" in (real.folder / "results/summary/evaluations.csv").read_text()
+    assert (real.folder / "figures/f3_accuracy.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_verify_finds_one_flipped_byte_in_every_file_of_a_real_experiment(real, monkeypatch):
+    monkeypatch.chdir(real.folder)
+    monkeypatch.setattr("sspo.pipeline.verification.ROOT", real.folder)
+    intact = verify("results", "figures")
+    assert intact.problems == []
+    assert intact.files > 80
+    for path in map(str, [*result_files(Path("results")), *figure_files(Path("figures"))]):
+        content = Path(path).read_bytes()
+        middle = len(content) // 2
+        flipped = bytes([content[middle] ^ 1])
+        Path(path).write_bytes(content[:middle] + flipped + content[middle + 1 :])
+        found = {problem.path for problem in verify("results", "figures").problems}
+        Path(path).write_bytes(content)
+        assert path in found
+    assert verify("results", "figures").problems == []
+
+
+@pytest.mark.slow
+def test_one_core_and_two_cores_give_the_same_results(real, tmp_path):
+    other = Workspace.__new__(Workspace)
+    other.folder, other.path = tmp_path / "copy", real.path
+    ignored = shutil.ignore_patterns("results", "figures", ".snakemake")
+    shutil.copytree(real.folder, other.folder, ignore=ignored)
+    other.run(
+        "--cores", "1", "results/runs/sspo-s0/eval.json", "results/runs/supervised-s0/eval.json"
+    )
+    for run in ("sspo-s0", "supervised-s0"):
+        for name in ("metrics.jsonl", "completions.jsonl.gz", "model/model.safetensors"):
+            files = [w.folder / "results" / "runs" / run / name for w in (real, other)]
+            assert files[0].read_bytes() == files[1].read_bytes(), (run, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("missing", "base/model: no checkpoint here"), ("truncated", "base/model: checkpoint cannot")],
+)
+def test_a_damaged_base_checkpoint_stops_a_run_with_one_line(real, tmp_path, damage, message):
+    results = tmp_path / "results"
+    shutil.copytree(real.folder / "results", results)
+    model = results / "base" / "model"
+    if damage == "missing":
+        (model / "config.json").unlink()
+    else:
+        weights = (model / "model.safetensors").read_bytes()
+        (model / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    run = results / "runs" / "sspo-s0"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    command = [sys.executable, ROOT / "workflow/scripts/train.py"]
+    arguments = {
+        "config": run / "config.json",
+        "base": model,
+        "problems": results / "data/train.jsonl",
+        "validation": results / "data/validation.jsonl",
+        "tracking": results / "tracking/config.json",
+        "output": run,
+    }
+    command += [part for name, path in arguments.items() for part in (f"--{name}", path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
