@@ -27,7 +27,8 @@ from sspo.experiment.expand import expand_config, split_names
 from sspo.rewards.base import Reward, state_answer
 from sspo.rewards.factory import make_reward
 from sspo.rollout.engine import Completion
-from sspo.training.evaluation import evaluate_problems, summarize
+from sspo.training.evaluation import summarize
+from sspo.training.grading import evaluate_problems
 
 ROOT = Path(__file__).parents[1]
 SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."

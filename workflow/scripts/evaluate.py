@@ -17,7 +17,8 @@ from sspo.rewards.base import check_golds
 from sspo.rewards.factory import make_reward
 from sspo.rollout.engine import RolloutEngine
 from sspo.rollout.factory import make_engine
-from sspo.training.evaluation import evaluate_problems, summarize
+from sspo.training.evaluation import summarize
+from sspo.training.grading import evaluate_problems
 
 
 def main() -> None:
@@ -70,6 +71,7 @@ def main() -> None:
         inputs=inputs,
         outputs=[summary, completions],
         seeds=[settings.seed],
+        config=config,
     )
     engine.close()
 

@@ -9,9 +9,6 @@ from sspo.config.settings import RewardConfig
 from sspo.config.study import MathDataConfig
 from sspo.data.overlap import overlap
 from sspo.data.problems import Record, write_jsonl
-from sspo.data.sources import source_files
-from sspo.data.splits import make_math_splits
-from sspo.data.tasks import SplitSpec, TraceStyle, make_splits
 from sspo.pipeline.files import write_json
 from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import parse_paths, run
@@ -22,6 +19,8 @@ def main() -> None:
     paths = parse_paths(__doc__, config="data config", output="folder for the splits")
     config = load_json(paths.config)
     if "math_data" in config:
+        from sspo.data.sources import source_files
+
         math_data = from_dict(MathDataConfig, config["math_data"], "math_data.")
         inputs = source_files(math_data.source, [*math_data.train, *math_data.benchmarks])
         splits, summary = real_data(math_data, from_dict(RewardConfig, config["reward"]))
@@ -40,11 +39,14 @@ def main() -> None:
         inputs=[paths.config, *inputs],
         outputs=[paths.output / name for name in names],
         seeds=[seed],
+        config=config,
     )
 
 
 def procedural(config: JsonDict) -> tuple[dict[str, list[Record]], JsonDict]:
     """The splits of a task of ``sspo.data.tasks``."""
+    from sspo.data.tasks import SplitSpec, TraceStyle, make_splits
+
     specs = {n: from_dict(SplitSpec, s, f"splits.{n}.") for n, s in config["splits"].items()}
     style = from_dict(TraceStyle, config["style"], "style.")
     splits = make_splits(config["name"], specs, style, config["seed"])
@@ -62,6 +64,8 @@ def real_data(
     config: MathDataConfig, reward: RewardConfig
 ) -> tuple[dict[str, list[Record]], JsonDict]:
     """The splits of real data sets, and what was dropped on the way."""
+    from sspo.data.splits import make_math_splits
+
     splits, report = make_math_splits(config, make_reward(reward))
     return splits, asdict(report)
 

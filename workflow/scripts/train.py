@@ -1,12 +1,10 @@
 """Train one method with one seed by reinforcement learning, from the base checkpoint."""
 
-from pathlib import Path
-
-from sspo.config.reading import from_json
+from sspo.config.reading import from_json, load_json
 from sspo.config.settings import RunConfig, TrackingConfig
 from sspo.models.policy import save_policy
 from sspo.models.torch_setup import set_up_torch
-from sspo.pipeline.closure import import_closure
+from sspo.pipeline.closure import code_files
 from sspo.pipeline.locks import hold_folder
 from sspo.pipeline.provenance import fingerprint, write_record
 from sspo.pipeline.script import parse_paths, run
@@ -31,6 +29,7 @@ def main() -> None:
         output="folder for model/, metrics.jsonl and rollouts.jsonl.gz",
     )
     hold_folder(paths.output)
+    settings = load_json(paths.config)
     config = from_json(RunConfig, paths.config)
     set_up_torch(config.compute)
     problems, actors = open_run(
@@ -44,7 +43,7 @@ def main() -> None:
                 paths.base / "model.safetensors",
                 paths.problems,
                 paths.validation,
-                *import_closure(__file__, Path(__file__).parents[2] / "src"),
+                *code_files(__file__, config=settings),
             ]
         ),
     )
@@ -66,6 +65,7 @@ def main() -> None:
         inputs=[paths.config, *paths.base.iterdir(), paths.problems, paths.validation],
         outputs=[*(paths.output / "model").iterdir(), *results],
         seeds=[config.seed],
+        config=settings,
         **actors.engine.provenance,
     )
     actors.engine.close()

@@ -1,6 +1,6 @@
 """The supervised-only control: go on training the base model on worked solutions, without reward."""
 
-from sspo.config.reading import from_json
+from sspo.config.reading import from_json, load_json
 from sspo.config.settings import ControlConfig, TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import load_model, load_tokenizer
@@ -47,6 +47,7 @@ def main() -> None:
         inputs=[paths.config, *paths.base.iterdir(), paths.warmup, paths.validation],
         outputs=[*(paths.output / "model").iterdir(), paths.output / "metrics.jsonl"],
         seeds=[config.seed],
+        config=load_json(paths.config),
     )
 
 
