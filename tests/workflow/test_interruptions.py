@@ -10,14 +10,7 @@ import time
 
 import pytest
 
-from support.pipelines import (
-    FAKE_PYTHON,
-    Background,
-    Workspace,
-    copy_of,
-    results_of,
-    wait_for,
-)
+from support.pipelines import FAKE_PYTHON, Background, Workspace, copy_of, results_of, wait_for
 
 # Before it writes, a pretended training run signs in and waits for the file "go".
 SLOW_TRAINING = """
