@@ -48,7 +48,6 @@ reference: config
 
 # Measures one step first, unless that is done, or the device or the base model is not here.
 plan: environment config
-	@$(BIN)/python workflow/scripts/measure_step.py --config $(CONFIG_FILES) --output $(RESULTS)/plan/rates.json
 	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json --cores $(CORES) \
 	  $(if $(GPUS),--gpus $(GPUS))
 
