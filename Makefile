@@ -48,8 +48,8 @@ reference: config
 
 # Measures one step first, unless that is done, or the device or the base model is not here.
 plan: environment config
-	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json --cores $(CORES) \
-	  $(if $(GPUS),--gpus $(GPUS))
+	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json \
+	  $(if $(filter-out all,$(CORES)),--cores $(CORES)) $(if $(GPUS),--gpus $(GPUS))
 
 status: config
 	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)

@@ -5,6 +5,7 @@ and machine already. Where the device, the base model or the data are missing, t
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sspo.config.reading import to_dict
 from sspo.pipeline.files import write_json
 from sspo.pipeline.script import run
 from sspo.planning.calibration import calibrate
-from sspo.planning.cost import Cost, parse_cores, read_cost
+from sspo.planning.cost import Cost, read_cost
 from sspo.planning.jobs import EVALUATE, LONGEST, Job, Rates, by_kind, hours, tokens
 from sspo.planning.memory import by_memory, disk_bytes, gib, total
 
@@ -25,10 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="profiles to merge")
     parser.add_argument("--rates", type=Path, required=True, help="what was measured, or will be")
-    parser.add_argument("--cores", default="all", help="as Snakemake is given")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="as Snakemake is given")
     parser.add_argument("--gpus", type=int, default=1, help="as Snakemake is given")
     arguments = parser.parse_args()
-    cost = read_cost(arguments.config, parse_cores(arguments.cores), arguments.gpus)
+    cost = read_cost(arguments.config, arguments.cores, arguments.gpus)
     rates = cost.rates(arguments.rates)
     if rates is None and not cost.obstacle:
         print(f"measuring one step of {cost.first_run.place} ...", flush=True)

@@ -39,6 +39,7 @@ PROBLEMS = 256  # made where there are none yet
 
 def calibrate(cost: Cost) -> Rates:
     """Rates of a step of the first run, from its base model and on its problems where they are here."""
+    set_up_torch(from_dict(RunConfig, cost.first_run.config).compute)
     with _base_model(cost) as folder:
         return measure_step(cost.first_run.config, folder, _problems(cost), bool(cost.weights))
 
@@ -49,7 +50,6 @@ def measure_step(run: JsonDict, folder: Path, problems: list[Record], learned: b
     Problems are repeated where they are too few.
     """
     config = shortened(run)
-    set_up_torch(config.compute)
     actors = load_actors(config, folder, make_reward(config.reward))
     start_seconds = time.process_time()  # another process at work costs nothing
     train, size = config.train, config.rollout.prompts_per_step

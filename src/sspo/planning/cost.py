@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 
-from sspo.config.errors import ConfigError
 from sspo.config.profiles import read_profiles
 from sspo.config.reading import JsonDict, from_dict, load_json
 from sspo.experiment.expand import expand_config
@@ -124,19 +123,6 @@ def device_memory(device: str) -> float | None:
     if not torch.cuda.is_available():
         return None
     return float(torch.cuda.get_device_properties(device).total_memory)
-
-
-def parse_cores(text: str) -> int:
-    """Snakemake's ``--cores``: a number, or "all".
-
-    Raises:
-        ConfigError: neither.
-    """
-    if text == "all":
-        return os.cpu_count() or 1
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"CORES = {text!r}: give a number of at least 1, or all")
-    return int(text)
 
 
 def _free_disk(results: Path, jobs: list[Job]) -> float:

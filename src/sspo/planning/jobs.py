@@ -37,35 +37,18 @@ class Job:
     trained: int = 0  # responses or solutions that go through its updates
     launch: Launch = ONE_PROCESS  # the processes that it is spread over
 
-    @property
-    def regime(self) -> str:
-        """Regime of a run; empty for jobs outside regimes."""
-        return self.config.get("regime", "")
+    def get(self, section: str, key: str, default: object) -> object:
+        """A value of its config; the default where it has no such section."""
+        return self.config.get(section, {}).get(key, default)
 
-    @property
-    def by_trl(self) -> bool:
-        """Whether TRL's trainer runs it."""
-        return self.config.get("trainer") == "trl"
-
-    @property
-    def dtype(self) -> str:
-        """Precision of its products; a published model may have float32 weights."""
-        return self.config.get("compute", {"dtype": "float32"})["dtype"]
-
-    @property
-    def rank(self) -> int:
-        """Rank of a run's adapters; 0 where all weights are trained."""
-        return self.config.get("lora", {"rank": 0})["rank"]
-
-    @property
-    def section(self) -> str:
-        """The section of the configuration that chooses its engine."""
-        return "evaluation" if self.kind == EVALUATE else "rollout"
-
-    @property
-    def engine(self) -> str:
-        """What it samples with."""
-        return self.config.get(self.section, {}).get("engine", "torch")
+    regime = property(lambda self: self.config.get("regime", ""))
+    by_trl = property(lambda self: self.config.get("trainer") == "trl")
+    # What memory depends on, whatever the kind of job; a published model may have float32 weights.
+    dtype = property(lambda self: self.get("compute", "dtype", "float32"))
+    rank = property(lambda self: self.get("lora", "rank", 0))
+    section = property(lambda self: "evaluation" if self.kind == EVALUATE else "rollout")
+    engine = property(lambda self: self.get(self.section, "engine", "torch"))
+    vllm_share = property(lambda self: self.get(self.section, "vllm_memory", 0.0))
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ VLLM_CPU_CACHE = 1 * GIB
 NAMED = 0.05  # a part of less than this share of a job's memory is no help
 ALWAYS, UPDATE, SAMPLING = "always", "update", "sampling"
 SMALLER = "choose a smaller model (model.hidden_size, model.layers or checkpoint.source)"
-ADAPTERS = f"{SMALLER}, or train adapters alone (lora.rank)"
-SHARDS = f"{SMALLER}, or more processes (num_processes in backends.accelerate_config)"
+LIGHTER = f"{SMALLER}, train adapters alone (lora.rank), or shard it (trainer, backends.accelerate_config)"
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,12 @@ def memory_parts(job: Job, size: ModelSize, machine: Machine) -> list[Part]:
     """What a job holds at its fullest: parts of the whole job and of its fuller phase."""
     # Processes on the CPU share its memory, so there each part stays in it.
     launch = job.launch if machine.device != "cpu" else ONE_PROCESS
-    parts = _model_parts(job, size, launch)
+    parts = [Part("process", PROCESS), *_model_parts(job, size, launch)]
     parts += _update_parts(job, size) if job.trained else []
-    parts += (
-        _engine_parts(job, size, machine, launch) if job.sampled or job.kind == EVALUATE else []
-    )
+    parts += _engine_parts(job, size, launch, machine) if job.kind != IMPORT else []
     in_phase = {phase: total(p for p in parts if p.phase == phase) for phase in (UPDATE, SAMPLING)}
     held = (ALWAYS, max(in_phase, key=in_phase.get))
-    return [Part("process", PROCESS), *(p for p in parts if p.size and p.phase in held)]
+    return [part for part in parts if part.size and part.phase in held]
 
 
 def total(parts: Iterable[Part]) -> float:
@@ -131,9 +128,8 @@ def refusals(jobs: list[Job], sizes: Mapping[str, ModelSize], machine: Machine) 
     found: dict[str, str] = {}
     ranked = by_memory(jobs, sizes, machine) if machine.memory is not None else []
     for job, parts in ranked:
-        if reason := _too_large(parts, machine) or _too_small_a_share(
-            job, sizes[job.base], machine
-        ):
+        reason = _too_large(parts, machine) or _too_small_a_share(job, sizes[job.base], machine)
+        if reason:
             found.setdefault(job.kind, f"{job.kind} {job.place}: {reason}")
     if ranked and not found and machine.at_once * (most := total(ranked[0][1])) > machine.memory:
         fewer = "lower GPUS (--resources gpu of Snakemake)"
@@ -168,10 +164,8 @@ def _too_large(parts: list[Part], machine: Machine) -> str:
 
 
 def _too_small_a_share(job: Job, size: ModelSize, machine: Machine) -> str:
-    if job.engine != "vllm" or machine.device == "cpu":
-        return ""
-    share = job.config[job.section]["vllm_memory"] * machine.memory
-    if (weights := BYTES[job.dtype] * size.parameters) <= share:
+    weights, share = BYTES[job.dtype] * size.parameters, job.vllm_share * machine.memory
+    if job.engine != "vllm" or machine.device == "cpu" or weights <= share:
         return ""
     return (
         f"vLLM's share of the GPU, {gib(share)}, does not hold the weights, {gib(weights)}; raise "
@@ -181,34 +175,26 @@ def _too_small_a_share(job: Job, size: ModelSize, machine: Machine) -> str:
 
 def _model_parts(job: Job, size: ModelSize, launch: Launch) -> list[Part]:
     """Weights, and what training keeps beside them."""
-    count, copy = size.parameters, BYTES[job.dtype] * size.parameters
-    if not job.trained:
-        halved = job.kind == EVALUATE and job.dtype == "float32"
-        smaller = "set compute.dtype to bfloat16" if halved else SMALLER
-        return [Part("weights", 0 if job.engine == "vllm" else copy, ALWAYS, smaller)]
-    initial = copy if job.rank else 4 * count
+    copy, sharded = BYTES[job.dtype] * size.parameters, WEIGHTS in launch.sharded
+    full = size.parameters if job.trained and not job.rank else 0  # weights that are trained
+    smaller = LIGHTER if full else SMALLER
+    if job.kind == EVALUATE:
+        smaller = "set compute.dtype to bfloat16" if job.dtype == "float32" else SMALLER
+        copy = 0 if job.engine == "vllm" else copy
+    products = copy if full and job.dtype != "float32" else 0
+    if full and sharded and not products:  # a layer at a time, beside embeddings and output layer
+        products = 4 * (2 * size.vocab_size * size.hidden_size + full / size.layers)
     measured = job.kind == TRAIN and job.config["train"]["kl_every"]
-    reference = Part(
-        "initial policy", initial if measured else 0, ALWAYS, "set train.kl_every to 0"
-    )
-    if job.rank:
-        trained = 16 * adapters(size, job.rank)
-        return [
-            Part("frozen weights", copy, ALWAYS, SMALLER),
-            Part("adapters and what Adam keeps of them", trained, ALWAYS, "lower lora.rank"),
-            reference,
-        ]
-    sharded, less = WEIGHTS in launch.sharded, SHARDS if launch.sharded else ADAPTERS
-    products = 0 if job.dtype == "float32" else copy
-    if sharded and not products:  # a layer at a time, beside embeddings and output layer
-        products = 4 * (2 * size.vocab_size * size.hidden_size + count / size.layers)
+    initial = (4 * full or copy) if measured else 0
+    trained = 16 * adapters(size, job.rank)
     return [
-        Part("weights", launch.held(WEIGHTS, 4 * count), ALWAYS, less if sharded else SMALLER),
-        Part("Adam's moments", launch.held(MOMENTS, 8 * count), ALWAYS, less),
-        Part("gradients", launch.held(GRADIENTS, 4 * count), UPDATE, less),
+        Part("weights", launch.held(WEIGHTS, 4 * full) or copy, ALWAYS, smaller),
+        Part("Adam's moments", launch.held(MOMENTS, 8 * full), ALWAYS, smaller),
+        Part("gradients", launch.held(GRADIENTS, 4 * full), UPDATE, smaller),
+        Part("adapters and what Adam keeps of them", trained, ALWAYS, "lower lora.rank"),
         Part("weights for products", products, UPDATE),
-        Part("whole weights for the engine", 4 * count if sharded else 0, SAMPLING, SMALLER),
-        reference,
+        Part("whole weights for the engine", 4 * full if sharded else 0, SAMPLING, SMALLER),
+        Part("initial policy", initial, ALWAYS, "set train.kl_every to 0"),
     ]
 
 
@@ -233,29 +219,36 @@ def _update_parts(job: Job, size: ModelSize) -> list[Part]:
     return [Part("activations", kept, UPDATE, fewer), Part("logits", logits, UPDATE, fewer_logits)]
 
 
-def _engine_parts(job: Job, size: ModelSize, machine: Machine, launch: Launch) -> list[Part]:
+def _engine_parts(job: Job, size: ModelSize, launch: Launch, machine: Machine) -> list[Part]:
     """What sampling needs beside the model."""
-    copy, on_cpu = BYTES[job.dtype] * size.parameters, machine.device == "cpu"
-    if job.engine != "torch":
-        # Adapters are merged into a copy; a server on the CPU reads one as well.
-        copied = job.rank or (job.engine == "vllm_server" and on_cpu)
-        parts = [Part("weights on their way to vLLM", copy if copied else 0, SAMPLING, SMALLER)]
-        if job.engine == "vllm_server":
-            return parts
-        if on_cpu:
-            return [*parts, Part("vLLM", copy + VLLM_CPU_CACHE)]
-        share = job.config[job.section]["vllm_memory"] * (machine.memory or 0)
-        return [*parts, Part("vLLM", share, ALWAYS, f"lower {job.section}.vllm_memory")]
+    copy, on_cpu, torch = (
+        BYTES[job.dtype] * size.parameters,
+        machine.device == "cpu",
+        job.engine == "torch",
+    )
+    # Another precision or a part of the weights needs a copy, vLLM one with adapters merged, and a server
+    # on the CPU reads it from a file.
     sharded = WEIGHTS in launch.sharded
-    own = job.kind == TRAIN and not job.rank and (sharded or job.dtype != "float32")
-    # No engine can sample from a part of the weights.
-    less = SMALLER if sharded else "set compute.dtype to float32, whose weights sampling shares"
+    copied = job.rank or (job.engine == "vllm_server" and on_cpu)
+    less = SMALLER
+    if torch:
+        copied = job.kind == TRAIN and not job.rank and (sharded or job.dtype != "float32")
+        less = less if sharded else "set compute.dtype to float32, whose weights sampling shares"
+    taken, lower = copy + VLLM_CPU_CACHE, ""
+    if job.engine == "vllm" and not on_cpu:
+        taken, lower = job.vllm_share * (machine.memory or 0), f"lower {job.section}.vllm_memory"
     width = BYTES["float32" if "supervised" in job.config else job.dtype]
     cache = (job.prompt + job.cap) * size.layers * 2 * size.key_size * width
     held = _sampled_at_once(job, launch) * (CACHE_GROWTH * cache + SAMPLED_LOGIT * size.vocab_size)
     return [
-        Part("copy of the weights to sample from", copy if own else 0, ALWAYS, less),
-        Part("sampling", held, SAMPLING, "lower rollout.max_batch"),
+        Part(
+            "copy of the weights to sample from",
+            copy if copied else 0,
+            ALWAYS if torch else SAMPLING,
+            less,
+        ),
+        Part("vLLM", taken if job.engine == "vllm" else 0, ALWAYS, lower),
+        Part("sampling", held if torch else 0, SAMPLING, "lower rollout.max_batch"),
     ]
 
 
