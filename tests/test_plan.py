@@ -538,11 +538,6 @@ def test_a_full_disk_is_refused_before_it_is_full():
     assert "experiment.seeds" in reason
 
 
-def test_total_is_the_sum_of_the_parts():
-    parts = memory_parts(rl_job(), BILLION, GPU)
-    assert total(parts) == sum(part.size for part in parts)
-
-
 def profile(folder, changes):
     """A workflow folder with a tiny profile; results go below the current folder."""
     target = folder / "config"

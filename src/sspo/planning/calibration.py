@@ -55,9 +55,8 @@ def measure_step(run: JsonDict, folder: Path, problems: list[Record], learned: b
     train, size = config.train, config.rollout.prompts_per_step
     optimizer = make_optimizer(actors.policy, train.learning_rate, train.betas, train.weight_decay)
     chosen = [dict(problems[i % len(problems)], id=f"problem-{i}") for i in range(size)]
-    _step(
-        _resized(run, 1, 1), actors, optimizer, chosen[:1]
-    )  # what happens once only is not measured
+    # What happens once only is not measured.
+    _step(_resized(run, 1, 1), actors, optimizer, chosen[:1])
     sampled, trained, tokens = _step(config, actors, optimizer, chosen)
     actors.engine.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # the kernel counts kilobytes
