@@ -36,5 +36,6 @@ rule all:
     default_target: True
     input:
         expand(f"{FIGURES}/{{figure}}.png", figure=FIGURE_SOURCES),
+        expand(f"{FIGURES}/{{table}}.html", table=TABLE_SOURCES),
         f"{RESULTS}/claims.json",
         f"{RESULTS}/environment.json",

@@ -100,6 +100,7 @@ promised = {{
     "judge": ["claims.md", "claims.json", "comparisons.csv", "factorial.csv",
               "claims.provenance.json"],
     "plot": [output.name, output.stem + ".pdf", output.stem + ".json"],
+    "write_table": [output.stem + suffix for suffix in (".html", ".md", ".csv", ".json")],
     "gate_curves": ["gates.csv", "gates.provenance.json"],
     "settings": ["settings.csv", "settings.provenance.json"],
     "exact_study": ["gradients.csv", "pushes.csv", "training.csv", "provenance.json"],
@@ -121,7 +122,7 @@ class Workspace:
     def __init__(self, folder, fake):
         self.folder, self.path = folder, os.environ["PATH"]
         folder.mkdir(exist_ok=True)
-        for name in ("workflow", "src", "profiles", "docs"):
+        for name in ("workflow", "src", "config", "profiles", "docs"):
             if (ROOT / name).exists():
                 shutil.copytree(
                     ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
@@ -209,7 +210,8 @@ def workspace(finished, tmp_path):
 
 
 def plots(planned):
-    return {job for job in planned if job.startswith("plot_")}
+    """The jobs among these that draw a figure or write a table."""
+    return {job for job in planned if job.startswith(("plot_", "tabulate_"))}
 
 
 def test_a_finished_pipeline_has_nothing_to_do(workspace):
@@ -327,6 +329,27 @@ def test_editing_plotting_retrains_nothing(workspace):
     planned = workspace.planned()
     assert planned == plots(planned)
     assert len(planned) == 18
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "remade"),
+    [
+        ("src/sspo/figures/gates.py", "\n# edited\n", {"plot_f1_gates"}),
+        ("src/sspo/figures/exact.py", "\n# edited\n", {"plot_f13_exact", "plot_f14_staleness"}),
+        ("src/sspo/figures/verdicts.py", "\n# edited\n", {"plot_f16_verdicts"}),
+        (
+            "workflow/report/table.html",
+            "<!-- edited -->\n",
+            {
+                f"tabulate_{t}"
+                for t in ("t1_benchmarks", "t2_factorial", "t4_settings", "t5_outcomes")
+            },
+        ),
+    ],
+)
+def test_editing_a_family_of_figures_remakes_that_family_alone(workspace, file, text, remade):
+    workspace.append(file, text)
+    assert workspace.planned() == remade
 
 
 def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):

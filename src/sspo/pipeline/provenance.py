@@ -109,6 +109,7 @@ def write_record(
     inputs: Iterable[str | Path],
     outputs: Iterable[str | Path],
     seeds: Iterable[int] = (),
+    modules: Iterable[str] = (),
     **extra: object,
 ) -> None:
     """Write the record that stands beside a script's results, once they are complete.
@@ -121,9 +122,12 @@ def write_record(
         inputs: files they were made from.
         outputs: the results; may be empty for a record that is a result itself.
         seeds: of everything random in them.
+        modules: dotted names of modules that the script loads by name; code as well.
         extra: as for ``provenance``.
     """
-    code = {str(Path(f).resolve()) for f in import_closure(script, ROOT / "src")}
+    starts = [Path(script), *((ROOT / "src").joinpath(*m.split(".")) for m in modules)]
+    closures = [import_closure(start.with_suffix(".py"), ROOT / "src") for start in starts]
+    code = {str(Path(file).resolve()) for closure in closures for file in closure}
     record = {
         **provenance(inputs, **extra),
         "seeds": sorted(seeds),

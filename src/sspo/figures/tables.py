@@ -1,0 +1,172 @@
+"""What stands in the tables: benchmarks, the 2 x 2, tuning, settings and outcomes (T1 to T5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from numpy import nan
+from pandas import DataFrame, Series
+
+from sspo.config.names import MAIN
+from sspo.evidence.intervals import Interval, mean_interval
+from sspo.figures import inputs
+from sspo.figures.inputs import Frames, Methods, made_from
+from sspo.figures.markup import Table
+
+EFFECTS = ["area", "drawdown", "test_pass@1", "test_greedy", "hard_pass@1"]
+CONTRASTS = ["level", "gate", "interaction"]
+OUTCOMES = ["area", "test_pass@1", "hard_pass@1", "drawdown", "collapsed", "final_entropy",
+            "final_kl", "test_response_tokens", "test_truncated", "drift"]  # fmt: skip
+
+
+@made_from(evaluations=("run", "method", "split", "metric", "value", "low", "high"))
+def tabulate_benchmarks(frames: Frames, methods: Methods) -> Table:
+    """T1: accuracy in % with 95 % intervals, by split and method."""
+    evaluations = frames["evaluations"]
+    metrics = shown_metrics(evaluations["metric"])
+    lines = []
+    for split, of_split in evaluations.groupby("split", sort=False):
+        for method in {**inputs.CONTROLS, **methods}:
+            rows = of_split[of_split["metric"].isin(metrics) & (of_split["method"] == method)]
+            found = {name: accuracy(rows[rows["metric"] == name]) for name in metrics}
+            line = {
+                "split": split.replace("_", " "),
+                "method": inputs.method_label(method, methods),
+            }
+            lines += [{**line, "n": rows["run"].nunique(), **found}] if len(rows) else []
+    values = DataFrame(lines)
+    return Table(
+        "Accuracy after training",
+        "% of problems, mean [95 % interval]; n: seeds. n > 1: t interval over seeds, cut at 0 and "
+        "100. n = 1: interval over problems. Bold: interval above all others of the split.",
+        values,
+        bold=values.groupby("split")[metrics].transform(stands_out),
+        formats={"": ".1f"},
+    )
+
+
+def shown_metrics(names: Iterable[str]) -> list[str]:
+    """pass@1, greedy, then pass@k and maj@k of the largest k, as far as they were measured.
+
+    Raises:
+        ValueError: none of them was.
+    """
+    shares = {name: int(name.split("@")[1]) for name in names if "@" in name}
+    largest = {name.split("@")[0]: name for name in sorted(shares, key=shares.get)}
+    wanted = dict.fromkeys(["pass@1", "greedy", largest.get("pass"), largest.get("maj")])
+    found = [name for name in wanted if name in set(names)]
+    if not found:
+        raise ValueError("evaluations hold none of pass@1, greedy, pass@k, maj@k; evaluate again")
+    return found
+
+
+def accuracy(rows: DataFrame) -> Interval:
+    """One method's mean and interval on one metric of one split in %, NaN without a value.
+
+    Of several runs it is the t interval over them, of a single one its own over problems.
+
+    Args:
+        rows: one row per run, with ``value``, ``low`` and ``high``.
+    """
+    rows = rows.dropna(subset="value")
+    if rows.empty:
+        return Interval(nan, nan, nan)
+    single = rows.iloc[0][["value", "low", "high"]].astype(float)
+    interval = single if len(rows) == 1 else mean_interval(rows["value"])
+    return Interval(*(100.0 * min(max(end, 0.0), 1.0) for end in interval))
+
+
+def stands_out(intervals: Series) -> Series:
+    """Whether an interval lies above every other one, of which there is at least one."""
+    known = [interval for interval in intervals if interval.mean == interval.mean]
+    return intervals.map(
+        lambda one: len(known) > 1 and all(one is other or one.low > other.high for other in known)
+    )
+
+
+@made_from(whole=True, factorial=("measure", "regime", "sspo", "sequence_hard", "contrast", "n",
+                                  "effect", "low", "high"))  # fmt: skip
+def tabulate_factorial(frames: Frames, methods: Methods) -> Table:
+    """T2: main effects of level and gate, and their interaction, with intervals over paired runs."""
+    rows = frames["factorial"]
+    rows = rows[(rows["regime"] == MAIN) & rows["measure"].isin(EFFECTS)]
+    points = 100.0 * rows[["effect", "low", "high"]].astype(float)
+    rows = rows.assign(points=[Interval(*ends) for ends in points.to_numpy()])
+    cells = rows.set_index(["sspo", "measure", "sequence_hard", "n", "contrast"])["points"]
+    values = cells.unstack(sort=False)[CONTRASTS].reset_index()
+    values = values.sort_values(
+        "measure", key=lambda names: names.map(EFFECTS.index), kind="stable"
+    )
+    values["sspo"] = "sequence-soft: " + _labels(values["sspo"], methods)
+    values["sequence_hard"] = _labels(values["sequence_hard"], methods)
+    values["measure"] = values["measure"].str.replace("_", " ")
+    return Table(
+        "The 2 x 2 of level and gate",
+        "Effect in points (0.01) [95 % t interval over paired runs], not adjusted, positive is better: "
+        "level is sequence minus token, gate soft minus hard, interaction what the soft gate gains "
+        "more at sequence level. Token-hard: GRPO; token-soft: SAPO. n: pairs (base model and seed). "
+        "Area under the validation curve, its worst drawdown.",
+        values.rename(columns={"sspo": "sequence-soft", "sequence_hard": "sequence-hard"}),
+        formats={"": "+.1f"},
+    )
+
+
+@made_from(trials=inputs.TRIAL)
+def tabulate_tuning(frames: Frames, methods: Methods) -> Table:
+    """T3: every tuning trial, its validation accuracy, and what was chosen."""
+    trials = frames["trials"]
+    trials = trials.assign(
+        method=_labels(trials["method"], methods),
+        parameters=trials["params"].map(inputs.short_params),
+        score=100.0 * trials["score"],
+    )
+    cells = trials.set_index(["method", "parameters", "learning_rate"])[["score", "chosen"]]
+    wide = (
+        cells.unstack(sort=False).sort_index(axis="columns").rename(columns="{:g}".format, level=1)
+    )
+    return Table(
+        "Tuning trials",
+        "Columns: learning rate. Validation pass@1 in %, mean over training; one run per trial. Bold: "
+        "chosen. The first row of a method has its published or default parameters.",
+        wide["score"].reset_index(),
+        bold=wide["chosen"].reset_index(drop=True),
+        formats={"": ".1f"},
+    )
+
+
+@made_from(settings=("method", "key", "value", "source"))
+def tabulate_settings(frames: Frames, methods: Methods) -> Table:
+    """T4: every hyperparameter, its value, and where it comes from."""
+    settings = frames["settings"][["method", "key", "value", "source"]].fillna("").astype(str)
+    labels = _labels(settings["method"], methods).replace("", "all methods")
+    values = settings.assign(method=labels).rename(columns={"key": "setting"})
+    return Table("Settings and their sources", "", values)
+
+
+@made_from(whole=True, runs=(*inputs.RUN, *OUTCOMES))
+def tabulate_outcomes(frames: Frames, methods: Methods) -> Table:
+    """T5: what every method came to in every regime, means over runs."""
+    runs = frames["runs"]
+    groups = runs.groupby(["regime", "method"])
+    means = groups[OUTCOMES].mean()
+    means.insert(0, "n", groups.size())
+    order = [(r, m) for r in runs["regime"].unique() for m in methods if (r, m) in means.index]
+    values = means.loc[order].reset_index()
+    values["method"] = _labels(values["method"], methods)
+    values.columns = values.columns.str.replace("_", " ").str.replace("kl", "KL")
+    return Table(
+        "Outcomes by regime",
+        "Means over n runs. Area under the validation curve; pass@1 on test and hard; drawdown of the "
+        "validation curve; collapsed: share of runs; entropy and KL to the initial policy at the end, "
+        "nats per token; tokens per test response and share truncated; drift: root mean square "
+        "log-ratio, nats.",
+        values,
+        formats={"": ".3f", "test response tokens": ".1f"},
+    )
+
+
+def _labels(names: Series, methods: Methods) -> Series:
+    """What methods are called; several, joined by a plus, each by its own name."""
+    label = partial(inputs.method_label, methods=methods)
+    return names.map(lambda joined: " + ".join(map(label, joined.split("+"))))
