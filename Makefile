@@ -41,9 +41,8 @@ evidence: ## the confirming study of docs/analysis-plan.md, about two hours
 
 # Measures one step first, unless that is done, or the device or the base model is not here.
 plan: environment config ## what a profile costs before it runs: jobs, tokens, hours, memory, disk
-	@$(BIN)/python workflow/scripts/measure_step.py --config $(CONFIG_FILES) --output $(RESULTS)/plan/rates.json
-	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json --cores $(CORES) \
-	  $(if $(GPUS),--gpus $(GPUS))
+	@$(BIN)/python workflow/scripts/plan.py --config $(CONFIG_FILES) --rates $(RESULTS)/plan/rates.json \
+	  $(if $(filter-out all,$(CORES)),--cores $(CORES)) $(if $(GPUS),--gpus $(GPUS))
 
 status: environment config ## how far the runs are
 	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)

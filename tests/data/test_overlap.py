@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from sspo.data.overlap import common_subsequence, find_overlaps, normalized, words
+from sspo.data.overlap import common_subsequence, find_overlaps, normalized, overlap, words
 
 STAMPS = (
     "Max bought stamps at the post office. Some of the stamps had a snowflake design, some had a "
@@ -103,3 +103,15 @@ def test_common_subsequence_equals_the_longest_found_by_trying_all():
         longest = max(len(part) for part in parts if is_subsequence(part, second))
         assert common_subsequence(first, second) == longest
     assert common_subsequence([], ["a"]) == common_subsequence(["a"], []) == 0
+
+
+def test_overlap_ignores_case_and_white_space():
+    first = [{"prompt": "What is 2 + 2?"}, {"prompt": "Straße"}, {"prompt": "only here"}]
+    second = [{"prompt": " what IS\n2+2?\t"}, {"prompt": "STRASSE"}, {"prompt": "only there"}]
+    assert overlap(first, second) == ["strasse", "whatis2+2?"]
+
+
+def test_overlap_of_different_prompts_is_empty_and_symmetric():
+    first, second = [{"prompt": "1+2="}], [{"prompt": "1+3="}, {"prompt": "1+2"}]
+    assert overlap(first, second) == overlap(second, first) == []
+    assert overlap(first, first) == ["1+2="]

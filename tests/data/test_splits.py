@@ -26,7 +26,8 @@ from sspo.experiment.expand import expand_profile
 from sspo.rewards.base import Reward, state_answer
 from sspo.rewards.factory import make_reward
 from sspo.rollout.engine import Completion
-from sspo.training.evaluation import evaluate_problems, summarize
+from sspo.training.evaluation import summarize
+from sspo.training.grading import evaluate_problems
 from support.paths import ROOT
 from support.profiles import merge, read
 

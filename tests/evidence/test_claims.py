@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sspo.config.errors import ConfigError
-from sspo.config.reading import plain
 from sspo.evidence import claims
 from sspo.evidence.claims import (
     add_spread,
@@ -20,70 +18,21 @@ from sspo.evidence.claims import (
     some_variant,
 )
 from sspo.evidence.comparisons import holm, t_p_value
-from sspo.evidence.factorial import CELLS, contrasts, factorial_effects
+from sspo.evidence.factorial import factorial_effects
 from sspo.evidence.intervals import Interval, hierarchical_interval, paired_difference
-from sspo.evidence.protocol import CLAIMS, Factorial, Measure, check_scores, load_plan
+from sspo.evidence.protocol import CLAIMS
 from sspo.evidence.report import claims_report
-from support.paths import CLAIMS_PLAN
-
-
-def measure(name: str, claim: str, **changes) -> Measure:
-    found = Measure(
-        name=name,
-        claim=claim,
-        primary=True,
-        higher_is_better=True,
-        smallest_effect=0.02,
-        test="t",
-        censored=None,
-    )
-    return found.changed(**changes)
-
-
-AREA = measure("area", "faster")
-DRAWDOWN = measure("drawdown", "stabler", higher_is_better=False)
-FINAL = measure("test_pass@1", "better")
-PLAN = load_plan(CLAIMS_PLAN).changed(
-    sspo=("sspo",),
-    baselines=("grpo", "gspo"),
-    measures=(AREA, DRAWDOWN, FINAL),
-    factorial=Factorial(token_hard=("grpo",), token_soft=("sapo",), sequence_hard=("gspo", "gmpo")),
-    deciding_regimes=("fresh",),
+from support.claims import (
+    AREA,
+    COLUMNS,
+    DRAWDOWN,
+    FINAL,
+    PLAN,
+    all_claims,
+    make_runs,
+    measure,
+    verdicts,
 )
-METHODS = ("grpo", "gspo", "gmpo", "sapo", "sspo", "sspo_arctan")
-COLUMNS = ("area", "drawdown", "test_pass@1")
-
-
-def make_runs(
-    gain: dict[str, float] | None = None,
-    seeds: int = 6,
-    noise: float = 0.01,
-    rng: int | np.random.Generator = 0,
-    regimes: tuple[str, ...] = ("fresh",),
-    bases: tuple[str, ...] = ("b0",),
-) -> pd.DataFrame:
-    """Runs around 0.5 in every measure; ``gain`` is how much better (not higher) a method is."""
-    rng = np.random.default_rng(rng)
-    rows = []
-    for regime in regimes:
-        for base in bases:
-            for seed in range(seeds):
-                shared = rng.normal(0.0, 0.2, len(COLUMNS))
-                for method in METHODS:
-                    good = (gain or {}).get(method, 0.0) + rng.normal(0.0, noise, len(COLUMNS))
-                    row = dict(zip(COLUMNS, 0.5 + shared + good * [1, -1, 1], strict=True))
-                    row |= {"method": method, "regime": regime, "base": base, "seed": seed}
-                    rows.append({"run": f"{method}-s{seed}", **row})
-    return pd.DataFrame(rows)
-
-
-def verdicts(plan, runs) -> dict[str, str]:
-    return {claim: found["verdict"] for claim, found in overall(plan, compare(plan, runs)).items()}
-
-
-def all_claims(verdict: str) -> dict[str, str]:
-    return dict.fromkeys(CLAIMS, verdict)
-
 
 # Known truth
 
@@ -382,64 +331,6 @@ def test_spread_over_seeds_becomes_a_measure_per_run():
     assert add_spread(make_runs(seeds=2), "area")["area_deviation"].isna().all()
 
 
-# The 2 x 2
-
-
-def test_contrasts_of_a_hand_checked_table():
-    cells = pd.DataFrame([[1.0, 2.0, 4.0, 9.0]], columns=CELLS)
-    found = contrasts(cells).iloc[0].to_dict()
-    # level (4 + 9 - 1 - 2) / 2, gate (2 + 9 - 1 - 4) / 2, interaction (9 - 4) - (2 - 1)
-    assert found == {"level": 5.0, "gate": 3.0, "interaction": 4.0}
-
-
-def effect_of(rows, contrast: str, hard: str = "gspo+gmpo", name: str = "area") -> dict:
-    chosen = [
-        r
-        for r in rows
-        if (r["contrast"], r["sequence_hard"], r["measure"]) == (contrast, hard, name)
-    ]
-    assert len(chosen) == 1
-    return chosen[0]
-
-
-@pytest.mark.parametrize("name", COLUMNS)
-def test_factorial_finds_the_effects_that_were_put_in(name):
-    level, gate, extra = 0.05, -0.03, 0.08
-    gain = {"sapo": gate, "gspo": level, "gmpo": level, "sspo": level + gate + extra}
-    rows = factorial_effects(PLAN, make_runs(gain, seeds=8, noise=1e-6))
-    assert effect_of(rows, "level", name=name)["effect"] == pytest.approx(
-        level + extra / 2, abs=1e-5
-    )
-    assert effect_of(rows, "gate", name=name)["effect"] == pytest.approx(gate + extra / 2, abs=1e-5)
-    assert effect_of(rows, "interaction", name=name)["effect"] == pytest.approx(extra, abs=1e-5)
-
-
-def test_factorial_averages_gspo_and_gmpo_and_reports_each_alone():
-    rows = factorial_effects(PLAN, make_runs({"gspo": 0.1, "gmpo": -0.1}, noise=0.0))
-    effects = {
-        hard: effect_of(rows, "level", hard)["effect"] for hard in ("gspo+gmpo", "gspo", "gmpo")
-    }
-    assert effects == pytest.approx({"gspo+gmpo": 0.0, "gspo": 0.05, "gmpo": -0.05})
-
-
-def test_factorial_interval_is_that_of_the_paired_contrast():
-    runs = make_runs(noise=0.05)
-    table = runs.pivot(index="seed", columns="method", values="area")
-    by_hand = (table["sspo"] - table["gspo"]) - (table["sapo"] - table["grpo"])
-    row = effect_of(factorial_effects(PLAN, runs), "interaction", "gspo")
-    expected = paired_difference(by_hand, np.zeros(6))
-    assert (row["effect"], row["low"], row["high"]) == pytest.approx(tuple(expected))
-    assert row["n"] == 6
-
-
-def test_factorial_with_a_missing_cell_or_one_seed_has_no_interval():
-    runs = make_runs()
-    without = factorial_effects(PLAN, runs[runs["method"] != "sapo"])
-    assert {(r["n"], r["effect"], r["low"]) for r in without} == {(0, None, None)}
-    single = factorial_effects(PLAN, make_runs(seeds=1))
-    assert all(r["n"] == 1 and r["effect"] is not None and r["low"] is None for r in single)
-
-
 # Report and plan
 
 
@@ -478,68 +369,6 @@ def test_sentences_tell_of_missing_pairs_and_missing_intervals():
     text = claims_report(PLAN, runs[runs["method"] != "gspo"])["text"]
     assert any("sspo against gspo: no paired runs; undecided." in line for line in text)
     assert any("no interval, 1 paired runs" in line for line in text)
-
-
-def test_the_plan_in_the_workflow_loads_and_covers_the_paper():
-    plan = load_plan(CLAIMS_PLAN)
-    assert plan.baselines == ("grpo", "gspo", "gmpo", "sapo")
-    assert {m.claim for m in plan.measures if m.primary} == set(CLAIMS)
-    assert plan.learning.target == 0.7
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"baselines": ("sspo",)}, "sspo: cannot be SSPO and its baseline"),
-        ({"baselines": ()}, "baselines = \\[\\]: .* at least 1 item"),
-        ({"measures": (AREA, AREA, DRAWDOWN, FINAL)}, "stands twice"),
-        ({"measures": (AREA, FINAL)}, "stabler without a primary measure"),
-        ({"measures": (AREA.changed(primary=False), DRAWDOWN, FINAL)}, "faster without"),
-        (
-            {"measures": ({**plain(AREA), "smallest_effect": -1.0}, DRAWDOWN, FINAL)},
-            r"measures\[0\].smallest_effect = -1.0",
-        ),
-        ({"level": 95.0}, "level = 95.0"),
-        ({"minimum_pairs": 1}, "minimum_pairs = 1"),
-    ],
-)
-def test_a_plan_that_makes_no_sense_is_refused(change, message):
-    with pytest.raises(ConfigError, match=message):
-        PLAN.changed(**change)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("sspo: [a]\nbaseline: [b]\n", "plan.yaml: baseline: unknown key"),
-        ("[1, 2]", "plan.yaml: "),
-        ("", "plan.yaml: "),
-        ("a: [", "plan.yaml: "),
-    ],
-)
-def test_a_file_that_is_no_plan_is_refused_by_name_in_one_line(tmp_path, text, message):
-    file = tmp_path / "plan.yaml"
-    file.write_text(text)
-    with pytest.raises(ConfigError, match=message) as error:
-        load_plan(file)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("changes", "needed"),
-    [
-        ({"pass_at": [1, 4]}, "need test_pass@8"),
-        ({"splits": ["test"]}, "need hard_pass@1"),
-        ({"splits": ["math500"]}, "need test_pass@1"),
-    ],
-)
-def test_an_evaluation_without_a_planned_score_is_refused_before_any_run(changes, needed):
-    evaluation = {"splits": ["test", "hard"], "pools": {}, "pass_at": [1, 8]}
-    check_scores(load_plan(CLAIMS_PLAN), evaluation, "mine.yaml")
-    pools = {"pools": {"test": ["math500"], "hard": ["aime24"]}, "splits": ["math500", "aime24"]}
-    check_scores(load_plan(CLAIMS_PLAN), evaluation | pools, "mine.yaml")
-    with pytest.raises(ConfigError, match=f"mine.yaml: the claims {needed}"):
-        check_scores(load_plan(CLAIMS_PLAN), evaluation | changes, "mine.yaml")
 
 
 def test_runs_without_a_planned_column_or_with_a_run_told_twice_are_refused():

@@ -10,8 +10,9 @@ import torch
 
 from sspo.config.errors import ConfigError
 from sspo.config.settings import LoraConfig
-from sspo.models.lora import add_adapters, merge_adapters, plain_weights
+from sspo.models.lora import add_adapters
 from sspo.models.policy import load_model, save_policy
+from sspo.models.weights import merge_adapters, plain_weights
 from sspo.training.checkpoint import CheckpointStore
 from sspo.training.metrics import RunLog
 from sspo.training.optim import make_optimizer

@@ -6,11 +6,7 @@ import json
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    MistralConfig,
-    Qwen2Config,
-)
+from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config
 
 from sspo.config.errors import ConfigError
 from sspo.config.settings import CheckpointConfig, SamplingConfig

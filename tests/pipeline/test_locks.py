@@ -16,21 +16,20 @@ import pytest
 from sspo.config.errors import ConfigError
 from sspo.pipeline.locks import (
     VARIABLE,
-    PipelineLock,
+    _is_locked,
     follow_pipeline,
     hold_folder,
     holder,
     is_held,
     refuse_orphan,
+    start_pipeline,
 )
 from support.paths import SOURCE
 
 PIPELINE = """
 import subprocess, sys, time
-from sspo.pipeline.locks import PipelineLock
-lock = PipelineLock(sys.argv[1])
-assert lock.claim()
-lock.start(patience=2.0)
+from sspo.pipeline.locks import start_pipeline
+start_pipeline(sys.argv[1], patience=2.0)
 subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]])
 time.sleep(60)
 """
@@ -85,21 +84,19 @@ def pipeline(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_pipeline_around_the_test(monkeypatch):
+    """Nor one that stays after it: locks are dropped with the list that holds their files."""
     monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setattr("sspo.pipeline.locks._HELD", [])
 
 
 def test_a_second_pipeline_is_refused_with_the_first_ones_process(pipeline, tmp_path):
-    second = PipelineLock(tmp_path)
-    assert not second.claim()
     with pytest.raises(ConfigError, match=rf"at work in .* \(process {pipeline.pid} on "):
-        second.start(patience=0.2)
+        start_pipeline(tmp_path, patience=0.2)
 
 
 def test_a_killed_pipeline_leaves_the_folder_free_and_its_scripts_end(pipeline, tmp_path):
     kill(pipeline)
-    second = PipelineLock(tmp_path)
-    assert second.claim()
-    second.start(patience=10.0)
+    start_pipeline(tmp_path, patience=10.0)
     written = (tmp_path / "written").read_text()
     time.sleep(0.3)
     assert (tmp_path / "written").read_text() == written
@@ -111,18 +108,7 @@ def test_a_script_ends_also_when_nobody_reads_its_errors(pipeline, tmp_path):
     pipeline.stderr.close()
     pipeline.send_signal(signal.SIGKILL)
     pipeline.wait()
-    PipelineLock(tmp_path).start(patience=10.0)
-
-
-def test_claiming_twice_in_one_process_is_one_claim(tmp_path):
-    lock = PipelineLock(tmp_path)
-    assert lock.claim()
-    assert lock.claim()
-    assert lock.owner() == f"{os.getpid()} on {socket.gethostname()}"
-
-
-def test_a_folder_nobody_claimed_has_no_known_owner(tmp_path):
-    assert PipelineLock(tmp_path).owner() == "unknown"
+    start_pipeline(tmp_path, patience=10.0)
 
 
 def test_scripts_that_do_not_end_stop_the_next_pipeline(tmp_path):
@@ -133,7 +119,7 @@ def test_scripts_that_do_not_end_stop_the_next_pipeline(tmp_path):
     )
     assert stubborn.stdout.readline() == "held\n"
     with pytest.raises(ConfigError, match="scripts of an earlier pipeline still write"):
-        PipelineLock(tmp_path).start(patience=0.3)
+        start_pipeline(tmp_path, patience=0.3)
     kill(stubborn)
 
 
@@ -180,7 +166,6 @@ def test_a_folder_is_held_only_while_its_writer_lives(tmp_path):
 
 def test_a_folder_knows_host_and_job_of_its_last_writer(monkeypatch, tmp_path):
     assert holder(tmp_path) == ""
-    monkeypatch.setattr("sspo.pipeline.locks._HELD", [])
     monkeypatch.setenv("SLURM_JOB_ID", "41")
     hold_folder(tmp_path)
     assert holder(tmp_path) == f"{socket.gethostname()}, job 41"
@@ -228,10 +213,10 @@ def test_a_script_on_another_node_shows_a_pulse_and_ends_when_its_pipeline_is_re
     assert list(first) == [f"pulse-{socket.gethostname()}-{os.getpid()}"]
     wait_for(lambda: pulses(tmp_path) != first)
     assert not ended.is_set()
-    assert PipelineLock(tmp_path).claim()  # flock knows nothing of the script
-    PipelineLock(tmp_path / "other").start()
+    assert not _is_locked(tmp_path / "jobs.lock")  # flock knows nothing of the script
+    start_pipeline(tmp_path / "other")
     assert not ended.wait(0.2)
-    PipelineLock(tmp_path).start()
+    start_pipeline(tmp_path)
     assert ended.wait(5.0)
     assert pulses(tmp_path) == {}
 
@@ -239,24 +224,26 @@ def test_a_script_on_another_node_shows_a_pulse_and_ends_when_its_pipeline_is_re
 def test_a_pulse_that_goes_on_stops_the_next_pipeline(monkeypatch, tmp_path):
     monkeypatch.setattr("sspo.pipeline.locks.SILENCE_SECONDS", 0.3)
     beats = iter(range(1000))
-    monkeypatch.setattr(PipelineLock, "_pulses", lambda lock: {"pulse-node7-12": str(next(beats))})
+    monkeypatch.setattr(
+        "sspo.pipeline.locks._pulses", lambda folder: {"pulse-node7-12": str(next(beats))}
+    )
     with pytest.raises(ConfigError, match=r"on other nodes \(pulse-node7-12\); cancel their jobs"):
-        PipelineLock(tmp_path).start()
+        start_pipeline(tmp_path)
 
 
 def test_a_pulse_that_stands_still_is_outwaited_and_removed(monkeypatch, tmp_path):
     monkeypatch.setattr("sspo.pipeline.locks.SILENCE_SECONDS", 0.3)
     (tmp_path / "pulse-node7-12").write_text("8")
-    PipelineLock(tmp_path).start()
+    start_pipeline(tmp_path)
     assert pulses(tmp_path) == {}
 
 
 def test_a_queued_job_is_refused_once_its_pipeline_has_been_replaced(monkeypatch, tmp_path):
     refuse_orphan()
-    PipelineLock(tmp_path).start()  # sets the variable, as for every job it submits
+    start_pipeline(tmp_path)  # sets the variable, as for every job it submits
     refuse_orphan()
     name = os.environ[VARIABLE]
-    PipelineLock(tmp_path / "other").start()
+    start_pipeline(tmp_path / "other")
     monkeypatch.setenv(VARIABLE, name)
     refuse_orphan()
     for alive in tmp_path.glob("alive-*"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -149,15 +150,16 @@ def test_hardware_is_plain_data_without_a_gpu_program(tmp_path, monkeypatch):
 def project(tmp_path):
     """A package ``pack`` and scripts; returns a function script text -> names of its closure."""
     modules = {
-        "pack/__init__.py": "",
+        "pack/__init__.py": "VERSION = 1\n",
         "pack/leaf.py": "import json\n",
         "pack/middle.py": "from pack.leaf import anything\n",
         "pack/lazy.py": "def f():\n    from pack import leaf\n    return leaf\n",
         "pack/first.py": "import pack.second\n",
         "pack/second.py": "import pack.first\n",
         "pack/sub/__init__.py": "from pack import leaf\n",
-        "pack/sub/deep.py": "",
-        "pack/unused.py": "",
+        "pack/sub/deep.py": "DEEP = 1\n",
+        "pack/unused.py": "UNUSED = 1\n",
+        "pack/empty.py": '"""Nothing but words."""\n',
         "single.py": "import pack.leaf\n",
     }
     for name, text in modules.items():
@@ -165,13 +167,14 @@ def project(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def closure(text):
-        script = tmp_path / "script.py"
+    numbers = count()  # files are read once in a process, so every script is a new one
+
+    def closure(text, modules=(), without=frozenset()):
+        script = tmp_path / f"script{next(numbers)}.py"
         script.write_text(text)
-        found = import_closure(script, tmp_path / "src")
+        found = import_closure(script, modules, without, tmp_path / "src")
         assert found == sorted(found)
-        assert found.count(str(script)) == 1
-        return {str(Path(p).relative_to(tmp_path / "src")) for p in found if p != str(script)}
+        return {str(path.relative_to(tmp_path / "src")) for path in found}
 
     return closure
 
@@ -224,6 +227,37 @@ def test_closure_follows_relative_imports(project, tmp_path, text):
         "pack/relative.py",
         "pack/leaf.py",
     }
+
+
+def test_a_module_without_a_statement_is_left_out(project):
+    assert project("import pack.empty\n") == {"pack/__init__.py"}
+
+
+def test_named_modules_count_as_imported(project):
+    assert project("", modules=("pack.middle",)) == {
+        "pack/__init__.py",
+        "pack/middle.py",
+        "pack/leaf.py",
+    }
+
+
+def test_what_is_left_out_is_not_followed_either(project):
+    everything = "import pack.middle, pack.sub.deep\n"
+    assert project(everything, without=frozenset({"pack.middle", "pack.sub"})) == {
+        "pack/__init__.py"
+    }
+    assert "pack/leaf.py" in project(everything, without=frozenset({"pack.mid", "pack.sub"}))
+
+
+def test_every_file_is_read_once_in_a_process(project, tmp_path, monkeypatch):
+    read = []
+    whole = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, **kwargs: read.append(self) or whole(self, **kwargs)
+    )
+    first = project("import pack.middle\n")
+    assert project("import pack.middle\n") == first
+    assert sorted(read) == sorted({*read})
 
 
 # Files

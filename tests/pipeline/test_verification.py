@@ -13,7 +13,7 @@ import pytest
 
 from sspo.pipeline.files import write_json
 from sspo.pipeline.provenance import ROOT, write_record
-from sspo.pipeline.verification import KEYS, verify
+from sspo.pipeline.verification import verify
 
 SCRIPT = ROOT / "workflow" / "scripts" / "write_config.py"
 EVERYTHING = {
@@ -61,6 +61,8 @@ def build(model=b"weights"):
         "results/report.html",
     ):
         make(timed, b"12:00")
+    make("results/README.md", b"What appears here.")
+    make("figures/README.md", b"What appears here.")
     make("results/runs/a/progress.json", b"{}")
     make("results/runs/a/tensorboard/events.out.tfevents.1", b"12:00")
     make("results/runs/a/wandb/run-1/files/output.log", b"12:00")
@@ -147,15 +149,25 @@ def test_a_result_made_anew_leaves_what_was_made_from_the_old_one_in_doubt(exper
 def test_an_edited_module_puts_the_results_of_its_scripts_in_doubt(experiment, monkeypatch):
     record = json.loads(Path("figures/f1.json").read_text())
     assert "workflow/scripts/write_config.py" in record["code"]
-    assert "src/sspo/pipeline/files.py" in record["code"]
+    assert "src/sspo/experiment/tuning.py" in record["code"]
     real = verify.__globals__["sha256_file"]
-    edited = str(ROOT / "src/sspo/pipeline/files.py")
+    edited = str(ROOT / "src/sspo/experiment/tuning.py")
     monkeypatch.setitem(
         verify.__globals__, "sha256_file", lambda p: "0" if str(p) == edited else real(p)
     )
     (problem,) = check().problems
     assert problem.path == edited
     assert problem.affected >= EVERYTHING
+
+
+def test_an_edited_lock_puts_nothing_in_doubt(experiment, monkeypatch):
+    real = verify.__globals__["sha256_file"]
+    monkeypatch.setitem(
+        verify.__globals__,
+        "sha256_file",
+        lambda p: "0" if str(p).startswith(str(ROOT / "src/sspo/pipeline")) else real(p),
+    )
+    assert check().problems == []
 
 
 @pytest.mark.parametrize(
@@ -172,7 +184,9 @@ def test_a_missing_record_leaves_its_results_unknown(experiment):
     assert found["results/runs/b/config.json"].what == "no record knows it"
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(
+    "key", ["commit", "config_sha256", "inputs", "outputs", "code", "versions", "seeds", "sha256"]
+)
 def test_a_record_without_one_of_its_keys_is_damaged(experiment, key):
     record = json.loads(Path("results/data/provenance.json").read_text())
     del record[key]

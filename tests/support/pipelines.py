@@ -122,7 +122,7 @@ class Workspace:
     def __init__(self, folder, fake):
         self.folder, self.path = folder, os.environ["PATH"]
         folder.mkdir(exist_ok=True)
-        for name in ("workflow", "src", "profiles", "docs"):
+        for name in ("workflow", "src", "config", "profiles", "docs"):
             if (ROOT / name).exists():
                 shutil.copytree(
                     ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")

@@ -22,11 +22,9 @@ from sspo.models.tokenizer import character_tokenizer
 from sspo.rewards.base import Reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.training.checkpoint import CheckpointStore
-from sspo.training.metrics import RunLog
-from sspo.training.trainer import train
-from sspo.training.update import (
-    Actors,
-)
+from sspo.training.metrics import RunLog, UpdateStats
+from sspo.training.trainer import collect_rollout, train
+from sspo.training.update import Actors, Scorer, accumulate_gradient, split_rollout
 
 PARAMS = {
     "grpo": {"clip_low": 0.2, "clip_high": 0.2},
@@ -134,3 +132,14 @@ def read_metrics(folder):
 
 def weights(actors):
     return torch.cat([p.detach().flatten() for p in actors.policy.parameters()])
+
+
+def gradient_of(config, actors):
+    """The gradient of the first minibatch, the loss's value and its statistics."""
+    rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
+    minibatches = split_rollout(config, rollout, actors.policy.device)
+    stats = UpdateStats()
+    loss = accumulate_gradient(
+        config, Scorer(config, actors.policy, actors.reference), minibatches[0], stats
+    )
+    return torch.cat([p.grad.flatten() for p in actors.policy.parameters()]), loss, stats.summary()

@@ -9,13 +9,8 @@ import pytest
 
 from sspo.rewards.exact import exact_reward
 from sspo.rollout.engine import Completion
-from sspo.training.evaluation import (
-    evaluate_problems,
-    majority_correct,
-    pass_at_k,
-    problem_scores,
-    summarize,
-)
+from sspo.training.evaluation import majority_correct, pass_at_k, problem_scores, summarize
+from sspo.training.grading import evaluate_problems
 
 PROBLEMS = [
     {"id": "p0", "prompt": "1+2=", "answer": "3"},

@@ -26,14 +26,7 @@ from sspo.rollout.vllm_engine import VllmEngine
 from sspo.training.checkpoint import CheckpointStore
 from sspo.training.metrics import RunLog
 from sspo.training.trainer import train
-from support.runs import (
-    PROBLEMS,
-    TOKENIZER,
-    make_actors,
-    run_config,
-    run_training,
-    weights,
-)
+from support.runs import PROBLEMS, TOKENIZER, make_actors, run_config, run_training, weights
 
 LOGS = ("metrics.jsonl", "rollouts.jsonl")
 

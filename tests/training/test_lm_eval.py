@@ -10,7 +10,7 @@ from sspo.data.sources import load_data_set
 from sspo.models.policy import build_model, load_model, load_tokenizer, save_model
 from sspo.rewards.factory import make_reward
 from sspo.rollout.torch_engine import TorchEngine
-from sspo.training.evaluation import evaluate_problems
+from sspo.training.grading import evaluate_problems
 from sspo.training.supervised import encode_solutions, train_supervised
 from support.published import chat_tokenizer
 

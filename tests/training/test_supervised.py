@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import math
 
 import numpy as np
@@ -13,10 +14,13 @@ from torch import nn
 
 from sspo.config.settings import SupervisedConfig
 from sspo.data.batching import batches
+from sspo.data.problems import read_jsonl
 from sspo.data.tasks import SplitSpec, TraceStyle, make_splits
+from sspo.models.policy import load_model
 from sspo.training.errors import NonFiniteError
 from sspo.training.optim import apply_update, learning_rate_at, make_optimizer
 from sspo.training.supervised import encode_solutions, train_supervised
+from support.supervised_runs import PROBLEMS, supervised_config, train_supervised_run
 
 STYLE = TraceStyle(careful_author=0.3, careful_step=0.3, slip=0.5, noise=0.0)
 RECORDS = make_splits(
@@ -281,3 +285,41 @@ def test_a_loss_that_is_not_finite_stops_training_at_its_step_and_changes_no_wei
         train(model, examples, settings())
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]), name
+
+
+def test_a_supervised_run_saves_model_and_metrics_on_the_axis_of_rl_steps(
+    model, tokenizer, tmp_path
+):
+    records = [{**problem, "solution": f"{problem['answer']}#"} for problem in PROBLEMS]
+    shown = []
+    train_supervised_run(model, tokenizer, tmp_path, records, lambda step, _: shown.append(step))
+    metrics = read_jsonl(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in metrics] == shown == [0, 1, 2]
+    assert all({"greedy", "pass@1"} <= record.keys() for record in metrics)
+    saved = load_model(tmp_path / "model")
+    for a, b in zip(saved.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    assert (progress["step"], progress["steps"]) == (2, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_validation_follows_the_model_in_either_precision(model, tokenizer, tmp_path, dtype):
+    records = [{**problem, "solution": f"#{problem['answer']}"} for problem in PROBLEMS]
+    config = supervised_config(60)
+    config = config.changed(
+        supervised={"learning_rate": 1e-2, "eval_every": 60}, compute={"dtype": dtype}
+    )
+    train_supervised_run(model, tokenizer, tmp_path, records, config=config)
+    accuracy = [r["greedy"] for r in read_jsonl(tmp_path / "metrics.jsonl") if "greedy" in r]
+    assert accuracy == [0.0, 1.0]
+
+
+def test_a_supervised_run_that_diverges_saves_no_model(model, tokenizer, tmp_path):
+    records = [{**problem, "solution": f"{problem['answer']}#"} for problem in PROBLEMS]
+    with torch.no_grad():
+        model.base_model.norm.weight[0] = float("inf")
+    with pytest.raises(RuntimeError, match="supervised training, step 1"):
+        train_supervised_run(model, tokenizer, tmp_path, records)
+    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "metrics.jsonl").exists()

@@ -2,7 +2,8 @@ rule measure:
     """A row per run: speed, stability, drift and final scores."""
     input:
         code("measure"),
-        plan="workflow/claims.yaml",
+        script=script("measure"),
+        plan=checkout("workflow/claims.yaml"),
         metrics=f"{RESULTS}/summary/metrics.csv",
         evaluations=f"{RESULTS}/summary/evaluations.csv",
         configs=[f"{RESULTS}/runs/{run}/config.json" for run in FINAL_RUNS if run in RL_RUNS],
@@ -13,12 +14,11 @@ rule measure:
         f"{RESULTS}/logs/measure.log",
     benchmark:
         f"{RESULTS}/benchmarks/measure.tsv"
-    conda:
-        ENVIRONMENT
+    localrule: True
     params:
         runs=lambda wildcards, input: Path(input.configs[0]).parents[1],
     shell:
-        "python workflow/scripts/measure.py --plan {input.plan} --metrics {input.metrics}"
+        "python {input.script:q} --plan {input.plan:q} --metrics {input.metrics}"
         " --evaluations {input.evaluations} --runs {params.runs} --output {output.table} > {log} 2>&1"
 
 
@@ -26,7 +26,8 @@ rule judge:
     """The verdicts on the three claims, by the rules of the plan."""
     input:
         code("judge"),
-        plan="workflow/claims.yaml",
+        script=script("judge"),
+        plan=checkout("workflow/claims.yaml"),
         runs=f"{RESULTS}/summary/runs.csv",
         scores=f"{RESULTS}/summary/scores.csv.gz",
         methods=f"{RESULTS}/methods/config.json",
@@ -48,10 +49,9 @@ rule judge:
         f"{RESULTS}/logs/judge.log",
     benchmark:
         f"{RESULTS}/benchmarks/judge.tsv"
-    conda:
-        ENVIRONMENT
+    localrule: True
     params:
         folder=subpath(output.report, parent=True),
     shell:
-        "python workflow/scripts/judge.py --plan {input.plan} --runs {input.runs}"
+        "python {input.script:q} --plan {input.plan:q} --runs {input.runs}"
         " --scores {input.scores} --methods {input.methods} --output {params.folder} > {log} 2>&1"

@@ -1,12 +1,8 @@
 """Validate the configuration once, and turn it into plain dicts that the rules look up."""
 
 import json
-import shutil
-import sys
-from pathlib import Path
-
-ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "src"))
+import os
+import shlex
 
 from snakemake.exceptions import WorkflowError
 
@@ -19,12 +15,10 @@ from sspo.data.sources import source_files
 from sspo.experiment.expand import expand_profile
 from sspo.experiment.runs import measures_kl
 from sspo.models.pretrained import checkpoint_files
-from sspo.pipeline.closure import import_closure
-from sspo.pipeline.locks import PipelineLock, refuse_orphan
+from sspo.pipeline.closure import code_files
+from sspo.pipeline.locks import refuse_orphan, start_pipeline
 
-CONFIG_NAME = str(
-    ([*workflow.overwrite_configfiles] or [ROOT / "config/default.yaml"])[-1]
-)
+CONFIG_NAME = str(["config", *workflow.configfiles, *workflow.overwrite_configfiles][-1])
 
 try:
     for file in [ROOT / "config/default.yaml", *workflow.overwrite_configfiles]:
@@ -32,7 +26,7 @@ try:
     PROFILE = check_profile(config, CONFIG_NAME)
     CONFIGS = expand_profile(PROFILE, CONFIG_NAME)
     if workflow.is_main_process:
-        # Here, as it imports scipy, and every job comes through this file.
+        # Once is enough: on a cluster every job comes through this file.
         from sspo.evidence.protocol import check_scores, load_plan
 
         check_scores(load_plan(ROOT / "workflow/claims.yaml"), config["evaluation"], CONFIG_NAME)
@@ -43,24 +37,17 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-# Whoever holds this lock is the only Snakemake process here, so locks left by a killed one are stale.
-# Dry runs and reports come through here too: only `onstart` refuses a second pipeline.
-PIPELINE = PipelineLock(Path(".snakemake/sspo"))
-if workflow.is_main_process:
-    if PIPELINE.claim():
-        shutil.rmtree(".snakemake/locks", ignore_errors=True)
-    else:
-        print(f"note: Snakemake process {PIPELINE.owner()} is at work here", file=sys.stderr)
-else:  # inside a job; before Snakemake removes what it would make again
+if not workflow.is_main_process:  # a job; before Snakemake removes what it would make again
     try:
         refuse_orphan()
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 
 
+# Not a dry run, nor a report. The profiles turn off Snakemake's own lock, which a killed process leaves behind.
 onstart:
     try:
-        PIPELINE.start()
+        start_pipeline(".snakemake/sspo")
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 
@@ -85,7 +72,6 @@ ONE_RUN_PER_METHOD = [
     for method in config["experiment"]["methods"]
 ]
 SPLITS = PROFILE.split_names()
-ENVIRONMENT = str(ROOT / "environment.yml")
 # Absent on CPU, as some executors take a mention of zero GPUs for a GPU job.
 ON_GPU = config["compute"]["device"].startswith("cuda")
 GPUS = {"gpu": 1} if ON_GPU else {}
@@ -180,7 +166,7 @@ def train_script(wildcards):
 def launcher(wildcards):
     """What starts that script: accelerate, where its file says in how many processes."""
     file = "".join(launch_file(wildcards))
-    return f"accelerate launch --config_file {file}" if file else "python"
+    return f"accelerate launch --config_file {shlex.quote(file)}" if file else "python"
 
 
 def launch_file(wildcards):
@@ -215,9 +201,24 @@ def inert_json(data):
     return json.dumps(data).replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
 
 
-def code(script):
-    """The files a script's results depend on: itself and every project module it imports."""
-    return import_closure(f"workflow/scripts/{script}.py")
+def checkout(file):
+    """A file of this checkout: relative where it lies in the working directory, so that both can move."""
+    path = ROOT / file
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def script(name):
+    """The path of a script."""
+    return checkout(f"workflow/scripts/{name}.py")
+
+
+def code(name, *modules, config=None):
+    """The files that a script's results depend on: the script and what it uses of the project.
+
+    That is what it imports, and modules named here, without what the config of its rule does not use.
+    """
+    files = code_files(ROOT / f"workflow/scripts/{name}.py", *modules, config=config)
+    return [checkout(file) for file in files]
 
 
 wildcard_constraints:

@@ -5,6 +5,7 @@ rule write_config:
     """
     input:
         code("write_config"),
+        script=script("write_config"),
         choices=choices_of,
     output:
         report(
@@ -15,19 +16,19 @@ rule write_config:
         ),
     log:
         f"{RESULTS}/logs/write_config/{{place}}.log",
-    conda:
-        ENVIRONMENT
+    localrule: True
     params:
         config=lambda wildcards: inert_json(CONFIGS[wildcards.place]),
     shell:
-        "python workflow/scripts/write_config.py {params.config:q} {output} {input.choices} > {log} 2>&1"
+        "python {input.script:q} {params.config:q} {output} {input.choices} > {log} 2>&1"
 
 
 rule prepare_data:
     """Problems with exact answers in disjoint splits: of the procedural task, or of real data sets."""
     input:
-        code("prepare_data"),
+        lambda wildcards: code("prepare_data", config=CONFIGS[wildcards.data]),
         DATA_FILES,
+        script=script("prepare_data"),
         config=f"{RESULTS}/{{data}}/config.json",
     output:
         [f"{RESULTS}/{{data}}/{split}.jsonl" for split in SPLITS],
@@ -39,10 +40,7 @@ rule prepare_data:
         f"{RESULTS}/benchmarks/prepare_data/{{data}}.tsv"
     wildcard_constraints:
         data=one_of({*DATA.values()}),
-    conda:
-        ENVIRONMENT
     params:
         folder=subpath(output.summary, parent=True),
     shell:
-        "python workflow/scripts/prepare_data.py --config {input.config} --output {params.folder}"
-        " > {log} 2>&1"
+        "python {input.script:q} --config {input.config} --output {params.folder} > {log} 2>&1"

@@ -1,7 +1,8 @@
 rule evaluate:
     """Greedy and sampled completions of one checkpoint on the held-out splits."""
     input:
-        code("evaluate"),
+        code("evaluate", config=CONFIGS["evaluation"]),
+        script=script("evaluate"),
         config=f"{RESULTS}/evaluation/config.json",
         model=f"{RESULTS}/{{place}}/model/model.safetensors",
         data=data_file("summary.json"),
@@ -16,8 +17,6 @@ rule evaluate:
         f"{RESULTS}/benchmarks/evaluate/{{place}}.tsv"
     wildcard_constraints:
         place=one_of(EVALUATED),
-    conda:
-        ENVIRONMENT
     threads: config["compute"]["threads"]
     resources:
         **GPUS,
@@ -27,7 +26,7 @@ rule evaluate:
         data=subpath(input.data, parent=True),
         folder=subpath(output.summary, parent=True),
     shell:
-        "python workflow/scripts/evaluate.py --config {input.config} --model {params.model}"
+        "python {input.script:q} --config {input.config} --model {params.model}"
         " --data {params.data} --output {params.folder} > {log} 2>&1"
 
 
@@ -35,6 +34,7 @@ rule summarize:
     """Tidy tables over all runs: training metrics, evaluations with intervals, settings."""
     input:
         code("summarize"),
+        script=script("summarize"),
         evaluation=f"{RESULTS}/evaluation/config.json",
         configs=expand(f"{RESULTS}/runs/{{run}}/config.json", run=FINAL_RUNS),
         metrics=expand(f"{RESULTS}/runs/{{run}}/metrics.jsonl", run=FINAL_RUNS),
@@ -48,12 +48,11 @@ rule summarize:
         f"{RESULTS}/logs/summarize.log",
     benchmark:
         f"{RESULTS}/benchmarks/summarize.tsv"
-    conda:
-        ENVIRONMENT
+    localrule: True
     params:
         results=subpath(input.evaluation, ancestor=2),
         folder=subpath(output.metrics, parent=True),
         runs=FINAL_RUNS,
     shell:
-        "python workflow/scripts/summarize.py --results {params.results} --output {params.folder}"
+        "python {input.script:q} --results {params.results} --output {params.folder}"
         " --runs {params.runs} > {log} 2>&1"

@@ -2,6 +2,7 @@ rule gate_curves:
     """Data of F1: every method's gate, measured on the objective itself."""
     input:
         code("gate_curves"),
+        script=script("gate_curves"),
         configs=[f"{RESULTS}/runs/{run}/config.json" for run in ONE_RUN_PER_METHOD],
     output:
         table=f"{RESULTS}/summary/gates.csv",
@@ -10,18 +11,17 @@ rule gate_curves:
         f"{RESULTS}/logs/gate_curves.log",
     benchmark:
         f"{RESULTS}/benchmarks/gate_curves.tsv"
-    conda:
-        ENVIRONMENT
+    localrule: True
     shell:
-        "python workflow/scripts/gate_curves.py --configs {input.configs} --output {output.table}"
-        " > {log} 2>&1"
+        "python {input.script:q} --configs {input.configs} --output {output.table} > {log} 2>&1"
 
 
 rule settings:
     """Data of T4: every setting with its source, tuned ones as they were chosen."""
     input:
         code("settings"),
-        sources="workflow/sources.yaml",
+        script=script("settings"),
+        sources=checkout("workflow/sources.yaml"),
         settings=f"{RESULTS}/settings/config.json",
         choices=[f"{RESULTS}/tuning/choices.json"] if "tuning" in config else [],
     output:
@@ -31,10 +31,9 @@ rule settings:
         f"{RESULTS}/logs/settings.log",
     benchmark:
         f"{RESULTS}/benchmarks/settings.tsv"
-    conda:
-        ENVIRONMENT
+    localrule: True
     shell:
-        "python workflow/scripts/settings.py --sources {input.sources} --settings {input.settings}"
+        "python {input.script:q} --sources {input.sources:q} --settings {input.settings}"
         " --choices {input.choices} --output {output.table} > {log} 2>&1"
 
 
@@ -45,6 +44,7 @@ for figure, (looks, tables, title) in FIGURE_SOURCES.items():
             f"plot_{figure}"
         input:
             code("plot"),
+            script=script("plot"),
             methods=f"{RESULTS}/{looks}/config.json",
             frames=[f"{RESULTS}/{table}.csv" for table in tables],
         output:
@@ -61,11 +61,9 @@ for figure, (looks, tables, title) in FIGURE_SOURCES.items():
         benchmark:
             f"{RESULTS}/benchmarks/plot/{figure}.tsv"
         localrule: True
-        conda:
-            ENVIRONMENT
         params:
             figure=figure,
             frames=[f"{Path(table).name}={RESULTS}/{table}.csv" for table in tables],
         shell:
-            "python workflow/scripts/plot.py --figure {params.figure} --methods {input.methods}"
+            "python {input.script:q} --figure {params.figure} --methods {input.methods}"
             " --inputs {params.frames:q} --output {output.png} > {log} 2>&1"

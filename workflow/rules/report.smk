@@ -2,7 +2,8 @@ rule environment:
     """What the results were made with: commit, versions, hardware, pins."""
     input:
         code("environment"),
-        pins=["requirements.txt", "environment.yml"],
+        script=script("environment"),
+        pins=[checkout("requirements.txt"), checkout("environment.yml")],
     output:
         report(
             f"{RESULTS}/environment.json",
@@ -14,7 +15,5 @@ rule environment:
         f"{RESULTS}/logs/environment.log",
     benchmark:
         f"{RESULTS}/benchmarks/environment.tsv"
-    conda:
-        ENVIRONMENT
     shell:
-        "python workflow/scripts/environment.py --inputs {input.pins} --output {output} > {log} 2>&1"
+        "python {input.script:q} --inputs {input.pins:q} --output {output} > {log} 2>&1"

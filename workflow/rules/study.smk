@@ -2,6 +2,7 @@ rule exact_study:
     """Every objective's gradient where all responses can be enumerated: no sampling, no noise."""
     input:
         code("exact_study"),
+        script=script("exact_study"),
         config=f"{RESULTS}/exact_study/config.json",
     output:
         [f"{RESULTS}/{table}.csv" for table in STUDY_TABLES],
@@ -10,10 +11,7 @@ rule exact_study:
         f"{RESULTS}/logs/exact_study.log",
     benchmark:
         f"{RESULTS}/benchmarks/exact_study.tsv"
-    conda:
-        ENVIRONMENT
     params:
         folder=subpath(output.provenance, parent=True),
     shell:
-        "python workflow/scripts/exact_study.py --config {input.config} --output {params.folder}"
-        " > {log} 2>&1"
+        "python {input.script:q} --config {input.config} --output {params.folder} > {log} 2>&1"

@@ -1,7 +1,8 @@
 rule pretrain:
     """Supervised warm-up from scratch to a base model that runs start from."""
     input:
-        code("pretrain"),
+        lambda wildcards: code("pretrain", config=CONFIGS[wildcards.base]),
+        script=script("pretrain"),
         config=f"{RESULTS}/{{base}}/config.json",
         warmup=data_file("warmup.jsonl"),
         validation=data_file("validation.jsonl"),
@@ -16,8 +17,6 @@ rule pretrain:
         f"{RESULTS}/benchmarks/pretrain/{{base}}.tsv"
     wildcard_constraints:
         base=one_of({*BASES} - {*IMPORTED}),
-    conda:
-        ENVIRONMENT
     threads: lambda wildcards: CONFIGS[wildcards.base]["compute"]["threads"]
     resources:
         **GPUS,
@@ -25,7 +24,7 @@ rule pretrain:
     params:
         folder=subpath(output.metrics, parent=True),
     shell:
-        "python workflow/scripts/pretrain.py --config {input.config} --warmup {input.warmup}"
+        "python {input.script:q} --config {input.config} --warmup {input.warmup}"
         " --validation {input.validation} --tracking {input.tracking} --output {params.folder}"
         " > {log} 2>&1"
 
@@ -35,6 +34,7 @@ rule import_base:
     input:
         code("import_base"),
         published_files,
+        script=script("import_base"),
         config=f"{RESULTS}/{{base}}/config.json",
     output:
         model=f"{RESULTS}/{{base}}/model/model.safetensors",
@@ -45,22 +45,20 @@ rule import_base:
         f"{RESULTS}/benchmarks/import_base/{{base}}.tsv"
     wildcard_constraints:
         base=one_of(IMPORTED),
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=MEMORY,
     params:
         folder=subpath(output.provenance, parent=True),
     shell:
-        "python workflow/scripts/import_base.py --config {input.config} --output {params.folder}"
-        " > {log} 2>&1"
+        "python {input.script:q} --config {input.config} --output {params.folder} > {log} 2>&1"
 
 
 rule train:
     """Reinforcement learning: one method, one seed."""
     input:
-        lambda wildcards: code(train_script(wildcards)),
+        lambda wildcards: code(train_script(wildcards), config=RUNS[wildcards.run]),
         launch_file,
+        script=lambda wildcards: script(train_script(wildcards)),
         config=f"{RESULTS}/runs/{{run}}/config.json",
         base=model_of_base,
         problems=data_file("train.jsonl"),
@@ -77,8 +75,6 @@ rule train:
         f"{RESULTS}/benchmarks/train/{{run}}.tsv"
     wildcard_constraints:
         run=one_of(RL_RUNS),
-    conda:
-        ENVIRONMENT
     threads: config["compute"]["threads"]
     resources:
         **({"gpu": gpus_of_training} if ON_GPU else {}),
@@ -88,9 +84,8 @@ rule train:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
         launcher=launcher,
-        script=train_script,
     shell:
-        "{params.launcher} workflow/scripts/{params.script}.py --config {input.config} --base {params.base}"
+        "{params.launcher} {input.script:q} --config {input.config} --base {params.base}"
         " --problems {input.problems} --validation {input.validation} --tracking {input.tracking}"
         " --output {params.folder} > {log} 2>&1"
 
@@ -98,7 +93,8 @@ rule train:
 rule train_control:
     """The supervised-only control: as many updates, no reward."""
     input:
-        code("train_control"),
+        lambda wildcards: code("train_control", config=RUNS[wildcards.run]),
+        script=script("train_control"),
         config=f"{RESULTS}/runs/{{run}}/config.json",
         base=model_of_base,
         warmup=data_file("warmup.jsonl"),
@@ -114,8 +110,6 @@ rule train_control:
         f"{RESULTS}/benchmarks/train/{{run}}.tsv"
     wildcard_constraints:
         run=one_of(CONTROL_RUNS),
-    conda:
-        ENVIRONMENT
     threads: config["compute"]["threads"]
     resources:
         **GPUS,
@@ -124,6 +118,6 @@ rule train_control:
         base=subpath(input.base, parent=True),
         folder=subpath(output.metrics, parent=True),
     shell:
-        "python workflow/scripts/train_control.py --config {input.config} --base {params.base}"
+        "python {input.script:q} --config {input.config} --base {params.base}"
         " --warmup {input.warmup} --validation {input.validation} --tracking {input.tracking}"
         " --output {params.folder} > {log} 2>&1"

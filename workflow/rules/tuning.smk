@@ -2,6 +2,7 @@ rule choose:
     """Every method's learning rate and parameters, by the validation accuracy of its trials."""
     input:
         code("choose"),
+        script=script("choose"),
         config=f"{RESULTS}/tuning/config.json",
         configs=expand(f"{RESULTS}/runs/{{run}}/config.json", run=TRIAL_RUNS),
         metrics=expand(f"{RESULTS}/runs/{{run}}/metrics.jsonl", run=TRIAL_RUNS),
@@ -13,11 +14,10 @@ rule choose:
         f"{RESULTS}/logs/choose.log",
     benchmark:
         f"{RESULTS}/benchmarks/choose.tsv"
-    conda:
-        ENVIRONMENT
+    localrule: True
     params:
         runs=lambda wildcards, input: Path(input.metrics[0]).parents[1],
         folder=subpath(output.choices, parent=True),
     shell:
-        "python workflow/scripts/choose.py --config {input.config} --runs {params.runs}"
+        "python {input.script:q} --config {input.config} --runs {params.runs}"
         " --output {params.folder} > {log} 2>&1"

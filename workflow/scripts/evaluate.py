@@ -4,7 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
-from sspo.config.reading import load_json, read
+from sspo.config.reading import load_json, plain, read
 from sspo.config.study import EvaluationRun
 from sspo.data.problems import check_lengths, read_problems
 from sspo.models.policy import load_model, load_tokenizer
@@ -16,7 +16,8 @@ from sspo.rewards.base import check_golds
 from sspo.rewards.factory import make_reward
 from sspo.rollout.engine import RolloutEngine
 from sspo.rollout.factory import make_engine
-from sspo.training.evaluation import evaluate_problems, summarize
+from sspo.training.evaluation import summarize
+from sspo.training.grading import evaluate_problems
 
 
 def main() -> None:
@@ -67,6 +68,7 @@ def main() -> None:
         inputs=inputs,
         outputs=[summary, completions],
         seeds=[settings.seed],
+        config=plain(config),
     )
     engine.close()
 

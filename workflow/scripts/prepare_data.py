@@ -4,13 +4,10 @@ from dataclasses import asdict
 from itertools import combinations
 
 from sspo.config.errors import ConfigError
-from sspo.config.reading import JsonDict, load_json, read
+from sspo.config.reading import JsonDict, load_json, parse
 from sspo.config.study import RealDataConfig, TaskConfig
 from sspo.data.overlap import overlap
 from sspo.data.problems import Record, write_jsonl
-from sspo.data.sources import source_files
-from sspo.data.splits import make_math_splits
-from sspo.data.tasks import make_splits
 from sspo.pipeline.files import write_json
 from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import parse_paths, run
@@ -19,13 +16,16 @@ from sspo.rewards.factory import make_reward
 
 def main() -> None:
     paths = parse_paths(__doc__, config="data config", output="folder for the splits")
-    if "math_data" in load_json(paths.config):
-        real = read(RealDataConfig, paths.config)
+    config = load_json(paths.config)
+    if "math_data" in config:
+        from sspo.data.sources import source_files
+
+        real = parse(RealDataConfig, config, f"{paths.config}: ")
         names = [*real.math_data.train, *real.math_data.benchmarks]
         inputs, seed = source_files(real.math_data.source, names), real.math_data.seed
         splits, summary = real_data(real)
     else:
-        task = read(TaskConfig, paths.config)
+        task = parse(TaskConfig, config, f"{paths.config}: ")
         inputs, seed = [], task.seed
         splits, summary = procedural(task)
     for name, records in splits.items():
@@ -39,11 +39,14 @@ def main() -> None:
         inputs=[paths.config, *inputs],
         outputs=[paths.output / name for name in names],
         seeds=[seed],
+        config=config,
     )
 
 
 def procedural(task: TaskConfig) -> tuple[dict[str, list[Record]], JsonDict]:
     """The splits of a task of ``sspo.data.tasks``."""
+    from sspo.data.tasks import make_splits
+
     splits = make_splits(task.name, task.splits, task.style, task.seed)
     for first, second in combinations(splits, 2):
         shared = overlap(splits[first], splits[second])
@@ -57,6 +60,8 @@ def procedural(task: TaskConfig) -> tuple[dict[str, list[Record]], JsonDict]:
 
 def real_data(config: RealDataConfig) -> tuple[dict[str, list[Record]], JsonDict]:
     """The splits of real data sets, and what was dropped on the way."""
+    from sspo.data.splits import make_math_splits
+
     splits, report = make_math_splits(config.math_data, make_reward(config.reward))
     return splits, asdict(report)
 

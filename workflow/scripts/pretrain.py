@@ -1,6 +1,6 @@
 """Train the base model from scratch on worked solutions and save it as a Hugging Face checkpoint."""
 
-from sspo.config.reading import read
+from sspo.config.reading import plain, read
 from sspo.config.settings import PretrainConfig, TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import build_model
@@ -46,6 +46,7 @@ def main() -> None:
         inputs=[paths.config, paths.warmup, paths.validation],
         outputs=[*(paths.output / "model").iterdir(), paths.output / "metrics.jsonl"],
         seeds=[config.seed],
+        config=plain(config),
     )
 
 

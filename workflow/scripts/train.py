@@ -1,12 +1,10 @@
 """Train one method with one seed by reinforcement learning, from the base checkpoint."""
 
-from pathlib import Path
-
-from sspo.config.reading import read
+from sspo.config.reading import plain, read
 from sspo.config.settings import RunConfig, TrackingConfig
 from sspo.models.policy import save_policy
 from sspo.models.torch_setup import set_up_torch
-from sspo.pipeline.closure import import_closure
+from sspo.pipeline.closure import code_files
 from sspo.pipeline.locks import hold_folder
 from sspo.pipeline.provenance import fingerprint, write_record
 from sspo.pipeline.script import parse_paths, run
@@ -44,7 +42,7 @@ def main() -> None:
                 paths.base / "model.safetensors",
                 paths.problems,
                 paths.validation,
-                *import_closure(__file__, Path(__file__).parents[2] / "src"),
+                *code_files(__file__, config=plain(config)),
             ]
         ),
     )
@@ -66,6 +64,7 @@ def main() -> None:
         inputs=[paths.config, *paths.base.iterdir(), paths.problems, paths.validation],
         outputs=[*(paths.output / "model").iterdir(), *results],
         seeds=[config.seed],
+        config=plain(config),
         **actors.engine.provenance,
     )
     actors.engine.close()

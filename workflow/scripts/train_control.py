@@ -1,6 +1,6 @@
 """The supervised-only control: go on training the base model on worked solutions, without reward."""
 
-from sspo.config.reading import read
+from sspo.config.reading import plain, read
 from sspo.config.settings import ControlConfig, TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import load_model, load_tokenizer
@@ -47,6 +47,7 @@ def main() -> None:
         inputs=[paths.config, *paths.base.iterdir(), paths.warmup, paths.validation],
         outputs=[*(paths.output / "model").iterdir(), paths.output / "metrics.jsonl"],
         seeds=[config.seed],
+        config=plain(config),
     )
 
 

@@ -4,11 +4,11 @@ import shutil
 
 from sspo.backends.launch import join_processes, on_local_device, process_place
 from sspo.backends.trl import SspoTrainer
-from sspo.config.reading import read
+from sspo.config.reading import plain, read
 from sspo.config.settings import RunConfig, TrackingConfig
-from sspo.models.lora import plain_weights
 from sspo.models.policy import load_model, save_model
 from sspo.models.torch_setup import set_up_torch
+from sspo.models.weights import plain_weights
 from sspo.pipeline.locks import hold_folder
 from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import parse_paths, run
@@ -55,6 +55,7 @@ def main() -> None:
         inputs=[paths.config, *paths.base.iterdir(), paths.problems, paths.validation],
         outputs=[*(paths.output / "model").iterdir(), *results],
         seeds=[config.seed],
+        config=plain(config),
         **actors.engine.provenance,
         trainer="trl",
         processes=processes,

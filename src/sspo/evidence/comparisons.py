@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from sspo.evidence.intervals import Interval, finite_values, percentile_interval
 
@@ -89,7 +89,7 @@ def t_p_value(values: ArrayLike, above: float = 0.0) -> float:
     if np.ptp(values) == 0.0:
         apart = -1.0 <= above < values[0] <= 1.0
         return float(((1.0 + above) / (1.0 + values[0])) ** len(values)) if apart else 1.0
-    return float(stats.ttest_1samp(values, above, alternative="greater").pvalue)
+    return float(scipy.stats.ttest_1samp(values, above, alternative="greater").pvalue)
 
 
 def signed_rank_p_value(values: ArrayLike, above: float = 0.0) -> float:
@@ -108,7 +108,7 @@ def signed_rank_p_value(values: ArrayLike, above: float = 0.0) -> float:
     distances = finite_values(values, dimensions=1) - above
     distances = distances[distances != 0.0]
     # Mean ranks of ties are halves; twice the rank is whole, so sums can index an array.
-    ranks = np.rint(2.0 * stats.rankdata(np.abs(distances))).astype(int)
+    ranks = np.rint(2.0 * scipy.stats.rankdata(np.abs(distances))).astype(int)
     chance = np.ones(1)
     for rank in ranks:
         chance = 0.5 * (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0)))

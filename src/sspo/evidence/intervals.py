@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 
 class Interval(NamedTuple):
@@ -50,7 +50,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     if len(values) < 2:
         return Interval(mean, np.nan, np.nan)
     error = values.std(ddof=1) / np.sqrt(len(values))
-    half = float(stats.t.ppf(0.5 + level / 2.0, len(values) - 1) * error)
+    half = float(scipy.stats.t.ppf(0.5 + level / 2.0, len(values) - 1) * error)
     return Interval(mean, mean - half, mean + half)
 
 
@@ -148,7 +148,7 @@ def interquartile_mean(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]
     Raises:
         ValueError: no values, or one that is not finite.
     """
-    return stats.trim_mean(finite_values(values, np.ndim(values)), 0.25, axis=axis)
+    return scipy.stats.trim_mean(finite_values(values, np.ndim(values)), 0.25, axis=axis)
 
 
 def stratified_interval(

@@ -20,12 +20,25 @@ def check_installed(
         ConfigError: names the key that asks for it, and the fix.
     """
     check_packages(tracking)
-    needs = [need for run in runs for need in _needs(run)]
+    missing = [text for run in runs for text in missing_packages(run)]
     if evaluation.engine == "vllm":
-        needs.append(("vllm", "evaluation.engine = 'vllm' but vLLM", "make vllm", "engine torch"))
-    for package, what, target, otherwise in dict.fromkeys(needs):
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"{what} is not installed; run `{target}` or choose {otherwise}")
+        need = ("vllm", "evaluation.engine = 'vllm' but vLLM", "make vllm", "engine torch")
+        missing += _absent([need])
+    if missing:
+        raise ConfigError(missing[0])
+
+
+def missing_packages(run: RunConfig) -> list[str]:
+    """What a run needs and is not installed, each with the key that asks for it and the fix."""
+    return _absent(_needs(run))
+
+
+def _absent(needs: Iterable[tuple[str, str, str, str]]) -> list[str]:
+    return [
+        f"{what} is not installed; run `{target}` or choose {otherwise}"
+        for package, what, target, otherwise in needs
+        if importlib.util.find_spec(package) is None
+    ]
 
 
 def _needs(run: RunConfig) -> Iterable[tuple[str, str, str, str]]:

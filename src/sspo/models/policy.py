@@ -22,7 +22,7 @@ from transformers.models.qwen3 import Qwen3ForCausalLM
 from sspo.config.errors import ConfigError, first_line
 from sspo.config.settings import ModelConfig, RunConfig
 from sspo.models.architectures import changed_logits
-from sspo.models.lora import add_adapters, merge_adapters
+from sspo.models.weights import merge_adapters
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AS_SAVED = "auto"  # instead of a key of DTYPES
@@ -131,6 +131,8 @@ def load_policy(folder: str | Path, config: RunConfig) -> PreTrainedModel:
     """
     model = load_model(folder, _weights_dtype(config), config.compute.device)
     if config.lora.rank:
+        from sspo.models.lora import add_adapters
+
         add_adapters(model, config.lora, config.seed)
     _without_dropout(model)
     if config.train.gradient_checkpointing:

@@ -37,78 +37,57 @@ SILENCE_SECONDS = 30.0  # a pulse that stood still for so long belongs to a dead
 _HELD: list[TextIO] = []  # an open file keeps its lock
 
 
-class PipelineLock:
-    """The right to run the pipeline of a folder, held until the process ends."""
+def start_pipeline(folder: str | Path, patience: float = 60.0) -> None:
+    """Make this process the only pipeline of a folder, once the scripts of a killed one are gone.
 
-    def __init__(self, folder: str | Path) -> None:
-        """``folder`` holds the lock files; it is made when missing."""
-        self.folder = Path(folder).absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._file: TextIO | None = None
-        self._alive: TextIO | None = None
+    Scripts of a pipeline on other nodes notice that its file is gone, and end as well.
 
-    def claim(self) -> bool:
-        """Whether this process is now the folder's pipeline; asking again does no harm."""
-        if self._file is None:
-            self._file = _try_lock(self.folder / "pipeline.lock", fcntl.LOCK_EX)
-            if self._file is not None:
-                _sign(self._file, f"{os.getpid()} on {socket.gethostname()}")
-        return self._file is not None
+    Args:
+        folder: holds the lock files; made when missing.
+        patience: seconds to wait for another pipeline (5 at most) and for leftover scripts.
 
-    def owner(self) -> str:
-        """Process and host of the pipeline that last claimed the folder."""
-        return _read(self.folder / "pipeline.lock") or "unknown"
+    Raises:
+        ConfigError: another pipeline runs in this folder, or leftover scripts do not end.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    own = folder / "pipeline.lock"
+    if not _wait(
+        lambda: _hold(own, f"{os.getpid()} on {socket.gethostname()}"), min(patience, 5.0)
+    ):
+        raise ConfigError(
+            f"another pipeline is at work in {folder.parent} (process {_read(own) or 'unknown'}); "
+            "wait for it or stop it"
+        )
+    for stale in folder.glob("alive-*"):
+        stale.unlink()
+    if not _wait(lambda: not _is_locked(folder / "jobs.lock"), patience):
+        raise ConfigError(
+            f"scripts of an earlier pipeline still write in {folder.parent}; stop them"
+        )
+    _outwait_pulses(folder)
+    # Process numbers come again, above all in containers; the rest of the name does not.
+    alive = folder / f"alive-{os.getpid()}-{secrets.token_hex(4)}"
+    _hold(alive, socket.gethostname())
+    os.environ[VARIABLE] = str(alive)
 
-    def start(self, patience: float = 60.0) -> None:
-        """Go ahead with the pipeline, once the scripts of a killed one are gone; tell its own ones.
 
-        Args:
-            patience: seconds to wait for another Snakemake process and for leftover scripts.
+def _outwait_pulses(folder: Path) -> None:
+    """Wait until the scripts on other nodes have ended: their pulses are gone or stand still."""
+    before = _pulses(folder)
+    _wait(lambda: not _pulses(folder), SILENCE_SECONDS)
+    after = _pulses(folder)
+    if alive := [name for name in after if after[name] != before.get(name)]:
+        raise ConfigError(
+            f"scripts of an earlier pipeline still write in {folder.parent}, on other nodes "
+            f"({', '.join(sorted(alive))}); cancel their jobs"
+        )
+    for name in after:
+        (folder / name).unlink(missing_ok=True)
 
-        Scripts of a pipeline on other nodes notice that its file is gone, and end as well.
 
-        Raises:
-            ConfigError: another pipeline runs in this folder, or leftover scripts do not end.
-        """
-        if not _wait(self.claim, min(patience, 5.0)):
-            raise ConfigError(
-                f"another pipeline is at work in {self.folder.parent} (process {self.owner()}); "
-                "wait for it or stop it"
-            )
-        for stale in self.folder.glob("alive-*"):
-            stale.unlink()
-        if not _wait(self._no_scripts, patience):
-            raise ConfigError(
-                f"scripts of an earlier pipeline still write in {self.folder.parent}; stop them"
-            )
-        self._outwait_pulses()
-        # Process numbers come again, above all in containers; the rest of the name does not.
-        name = f"alive-{os.getpid()}-{secrets.token_hex(4)}"
-        self._alive = _try_lock(self.folder / name, fcntl.LOCK_EX)
-        _sign(self._alive, socket.gethostname())
-        os.environ[VARIABLE] = self._alive.name
-
-    def _no_scripts(self) -> bool:
-        probe = _try_lock(self.folder / "jobs.lock", fcntl.LOCK_EX)
-        if probe is not None:
-            probe.close()
-        return probe is not None
-
-    def _outwait_pulses(self) -> None:
-        """Wait until the scripts on other nodes have ended: their pulses are gone or stand still."""
-        before = self._pulses()
-        _wait(lambda: not self._pulses(), SILENCE_SECONDS)
-        after = self._pulses()
-        if alive := [name for name in after if after[name] != before.get(name)]:
-            raise ConfigError(
-                f"scripts of an earlier pipeline still write in {self.folder.parent}, on other nodes "
-                f"({', '.join(sorted(alive))}); cancel their jobs"
-            )
-        for name in after:
-            (self.folder / name).unlink(missing_ok=True)
-
-    def _pulses(self) -> dict[str, str]:
-        return {path.name: _read(path) or "" for path in self.folder.glob("pulse-*")}
+def _pulses(folder: Path) -> dict[str, str]:
+    return {path.name: _read(path) or "" for path in folder.glob("pulse-*")}
 
 
 def refuse_orphan() -> None:
@@ -182,12 +161,9 @@ def hold_folder(folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    file = _try_lock(folder / ".lock", fcntl.LOCK_EX)
-    if file is None:
-        raise ConfigError(f"{folder}: another process is writing this run; wait for it or stop it")
     job = os.environ.get("SLURM_JOB_ID")
-    _sign(file, socket.gethostname() + (f", job {job}" if job else ""))
-    _HELD.append(file)
+    if not _hold(folder / ".lock", socket.gethostname() + (f", job {job}" if job else "")):
+        raise ConfigError(f"{folder}: another process is writing this run; wait for it or stop it")
 
 
 def holder(folder: str | Path) -> str:
@@ -197,13 +173,7 @@ def holder(folder: str | Path) -> str:
 
 def is_held(folder: str | Path) -> bool:
     """Whether a process is writing a run's folder right now."""
-    path = Path(folder, ".lock")
-    if not path.exists():
-        return False
-    file = _try_lock(path, fcntl.LOCK_SH)
-    if file is not None:
-        file.close()
-    return file is None
+    return _is_locked(Path(folder, ".lock"))
 
 
 def _leave() -> None:
@@ -216,13 +186,25 @@ def _leave() -> None:
         os._exit(1)
 
 
-def _try_lock(path: Path, kind: int) -> TextIO | None:
-    """The opened and locked file, or None when another process holds it."""
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (the caller keeps it open)
-    if _flock(file, kind):
-        return file
-    file.close()
-    return None
+def _hold(path: Path, text: str) -> bool:
+    """Lock a file for as long as this process lives, and sign it; False when another has it."""
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held until the process ends)
+    if not _flock(file, fcntl.LOCK_EX):
+        file.close()
+        return False
+    file.truncate(0)
+    file.write(text)
+    file.flush()
+    _HELD.append(file)
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds a lock on a file; nobody does on one that is not there."""
+    if not path.exists():
+        return False
+    with open(path, "a", encoding="utf-8") as file:
+        return not _flock(file, fcntl.LOCK_EX)
 
 
 def _flock(file: TextIO, kind: int) -> bool:
@@ -241,12 +223,6 @@ def _read(path: Path) -> str | None:
         if error.errno not in (errno.ENOENT, errno.ESTALE):
             raise
         return None
-
-
-def _sign(file: TextIO, text: str) -> None:
-    file.truncate(0)
-    file.write(text)
-    file.flush()
 
 
 def _wait(condition, seconds: float) -> bool:

@@ -7,14 +7,14 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from sspo.pipeline.closure import import_closure
+from sspo.pipeline.closure import SOURCE, code_files
 from sspo.pipeline.files import write_json
 
-ROOT = Path(__file__).resolve().parents[3]  # of the checkout: code is recorded relative to it
+ROOT = SOURCE.parent  # of the checkout: code is recorded relative to it
 PACKAGES = (
     "torch",
     "transformers",
@@ -50,13 +50,11 @@ def fingerprint(paths: Iterable[str | Path]) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
-def git_state(folder: str | Path = ".") -> dict[str, object]:
+def git_state(folder: str | Path = ROOT) -> dict[str, object]:
     """``commit`` and ``dirty`` of the checkout, both None outside git."""
-    try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
+    commit = _output("git", "-C", folder, "rev-parse", "HEAD")
+    changes = _output("git", "-C", folder, "status", "--porcelain")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
 def versions() -> dict[str, str]:
@@ -79,7 +77,7 @@ def hardware() -> dict[str, object]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
-        "gpu": _gpu(),
+        "gpu": _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
     }
 
 
@@ -109,6 +107,8 @@ def write_record(
     inputs: Iterable[str | Path],
     outputs: Iterable[str | Path],
     seeds: Iterable[int] = (),
+    modules: Iterable[str] = (),
+    config: Mapping[str, object] | None = None,
     **extra: object,
 ) -> None:
     """Write the record that stands beside a script's results, once they are complete.
@@ -117,18 +117,20 @@ def write_record(
 
     Args:
         path: the record, JSON.
-        script: the script that made the results; with the modules it imports, its code.
+        script: the script that made the results; with the modules it uses, its code.
         inputs: files they were made from.
         outputs: the results; may be empty for a record that is a result itself.
         seeds: of everything random in them.
+        modules: as for ``code_files``, which says what the code is.
+        config: as for ``code_files``.
         extra: as for ``provenance``.
     """
-    code = {str(Path(f).resolve()) for f in import_closure(script, ROOT / "src")}
+    code = [path.resolve() for path in code_files(script, *modules, config=config)]
     record = {
         **provenance(inputs, **extra),
         "seeds": sorted(seeds),
         "outputs": {str(output): sha256_file(output) for output in sorted(map(str, outputs))},
-        "code": {str(Path(f).relative_to(ROOT)): sha256_file(f) for f in sorted(code)},
+        "code": {os.path.relpath(path, ROOT): sha256_file(path) for path in sorted(code)},
     }
     write_json(path, {**record, "sha256": record_sha256(record)})
 
@@ -139,9 +141,13 @@ def record_sha256(record: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _git(folder: str | Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def _output(*command: str | Path) -> str | None:
+    """What a program prints, or None when it is not here or fails."""
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _processor() -> str:
@@ -152,11 +158,3 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor()
-
-
-def _gpu() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -7,6 +7,7 @@ missing, puts everything made from it in doubt.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,23 +29,12 @@ UNRECORDED_FOLDERS = (
     "tracking",
     "wandb",
 )
-UNRECORDED_FILES = ("progress.json", ".lock", "report.html")
-KEYS = (
-    "commit",
-    "dirty",
-    "config_sha256",
-    "inputs",
-    "outputs",
-    "code",
-    "versions",
-    "hardware",
-    "seeds",
-    "sha256",
-)
+UNRECORDED_FILES = ("progress.json", ".lock", "report.html", "README.md")
+KNOWN_RECORDS = ("provenance.json", "environment.json")  # ends of names; a figure's is its own
 
 
 @dataclass(frozen=True)
-class Record:
+class ProvenanceRecord:
     """A record as read: SHA-256 by path, of the results and of the inputs and code they came from."""
 
     path: str
@@ -80,15 +70,22 @@ def verify(results: str | Path, figures: str | Path) -> Verdict:
     files = [*map(str, result_files(Path(results))), *map(str, figure_files(Path(figures)))]
     records, found = _read_records(files)
     doubtful = {path: [record for record in records if record.path == path] for path in found}
-    hashes = _Hashes()
+
+    @functools.cache
+    def now(path: str) -> str | None:
+        return sha256_file(path) if Path(path).is_file() else None
+
+    def difference(path: str, since: str) -> str:
+        return "missing" if now(path) is None else f"changed since {since}"
+
     for record in records:
         for path, sha256 in record.outputs.items():
-            if hashes(path) != sha256:
-                found[path] = _difference(hashes(path), f"{record.path} recorded it")
+            if now(path) != sha256:
+                found[path] = difference(path, f"{record.path} recorded it")
     for record in records:
         for path, sha256 in record.sources.items():
-            if hashes(path) != sha256:
-                found.setdefault(path, _difference(hashes(path), f"{record.path} used it"))
+            if now(path) != sha256:
+                found.setdefault(path, difference(path, f"{record.path} used it"))
                 doubtful.setdefault(path, []).append(record)
     known = {path for r in records for path in (r.path, *r.outputs, *r.sources)}
     found |= {path: "no record knows it" for path in files if path not in known | found.keys()}
@@ -111,38 +108,32 @@ def result_files(folder: Path) -> Iterator[Path]:
 
 def figure_files(folder: Path) -> Iterator[Path]:
     """Files right in the folder, sorted."""
-    return (path for path in sorted(folder.glob("*")) if path.is_file())
+    files = (path for path in sorted(folder.glob("*")) if path.is_file())
+    return (path for path in files if path.name not in UNRECORDED_FILES)
 
 
-def _read_records(files: Iterable[str]) -> tuple[list[Record], dict[str, str]]:
+def _read_records(files: Iterable[str]) -> tuple[list[ProvenanceRecord], dict[str, str]]:
     """The records among the files, and what is wrong with some: path -> reason."""
     records, found = [], {}
-    for path in (Path(file) for file in files if file.endswith(".json")):
-        is_record = path.name.endswith("provenance.json") or path.name == "environment.json"
+    for path in (file for file in files if file.endswith(".json")):
+        intact = not path.endswith(KNOWN_RECORDS)  # other JSON need not be a record
         try:
-            content = path.read_bytes()
+            content = Path(path).read_bytes()
             data = json.loads(content.decode("utf-8"))
-            lacking = [key for key in KEYS if key not in data]
-            if lacking and not is_record:
-                continue
             code = {str(ROOT / name): sha256 for name, sha256 in data["code"].items()}
-            record = Record(str(path), data["outputs"], data["inputs"] | code)
-            intact = not lacking and data["sha256"] == record_sha256(data)
-            intact &= content == as_json(data).encode()
+            records.append(ProvenanceRecord(path, data["outputs"], data["inputs"] | code))
+            whole = {**data, "sha256": record_sha256(data)}
+            intact = content == as_json(whole).encode()
         except (ValueError, KeyError, TypeError, AttributeError):
-            record, intact = None, not is_record
-        if record is not None:
-            records.append(record)
+            pass
         if not intact:
-            found[str(path)] = "a record that was changed or damaged"
+            found[path] = "a record that was changed or damaged"
     return records, found
 
 
-def _difference(now: str | None, since: str) -> str:
-    return "missing" if now is None else f"changed since {since}"
-
-
-def _affected(doubtful: Iterable[Record], records: Iterable[Record]) -> set[str]:
+def _affected(
+    doubtful: Iterable[ProvenanceRecord], records: Iterable[ProvenanceRecord]
+) -> set[str]:
     """Every result of these records, and everything made from those, directly or not."""
     pending, seen = list(doubtful), set()
     affected: set[str] = set()
@@ -153,15 +144,3 @@ def _affected(doubtful: Iterable[Record], records: Iterable[Record]) -> set[str]
         affected |= made
         pending += [r for r in records if r.path not in seen and made & r.sources.keys()]
     return affected
-
-
-class _Hashes:
-    """SHA-256 of files, each read once; None for a missing one."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, str | None] = {}
-
-    def __call__(self, path: str) -> str | None:
-        if path not in self.known:
-            self.known[path] = sha256_file(path) if Path(path).is_file() else None
-        return self.known[path]

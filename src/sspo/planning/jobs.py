@@ -1,244 +1,187 @@
-"""What an experiment costs before it runs: jobs, tokens, hours, from its configs and one measured step.
+"""The jobs of an experiment, and the tokens and hours that they take.
 
-Tokens are upper bounds, every response at its cap. Hours follow from rates in tokens per second that
-``sspo.planning.calibration`` measures; without them there are none. ``sspo.planning.memory`` has
-memory and disk. The exact study, tables and figures are not counted.
+Tokens are upper bounds: every response counts at its longest. The exact study, tables and figures are
+not counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sspo.config.launch_file import ONE_PROCESS, Launch, read_launch
-from sspo.config.names import BASE, CONTROL, TUNING, base_place
-from sspo.config.reading import JsonDict, Section, merged, parse
-from sspo.config.settings import ValidationConfig
-from sspo.config.study import EvaluationConfig
+from sspo.config.names import BASE, TUNING, base_place
+from sspo.config.reading import JsonDict, Section, load_json
 from sspo.data.tasks import TASKS
 
 # Assumed of the longest prompt of real data [ours]: of those that we know, MATH-500's has 771 tokens and
 # OlympiadBench's 1,126.
 PROMPT_TOKENS = 1152
 IMPORT, PRETRAIN, EVALUATE = "import base", "pretrain", "evaluate"
-TRAIN, TRAIN_TRL, TRAIN_CONTROL, TRY = "train", "train (TRL)", "train control", "tuning"
-RL = (TRAIN, TRAIN_TRL, TRY)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a job does with its model.
-
-    Attributes:
-        sampled: responses it samples.
-        trained: responses, or solutions, that go through its updates.
-        cap: most tokens of a response; a solution is taken to be no longer.
-    """
-
-    sampled: int
-    trained: int
-    cap: int
+TRAIN, TRAIN_CONTROL = "train", "train control"
+LONGEST = float("inf")  # responses as long as their cap lets them be
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the workflow that computes with a model.
+    """A job of the workflow that computes with a model."""
 
-    Attributes:
-        kind: one of the names above.
-        regime: of a run; empty for jobs outside regimes.
-        place: folder under the results of the model that it makes or evaluates.
-        base: place of the base model.
-        config: what its script is given.
-        work: what it does.
-        prompt: tokens of its longest prompt.
-        launch: the processes that it is spread over.
-    """
+    kind: str  # one of the names above
+    place: str  # folder under the results of the model that it makes or evaluates
+    base: str  # place of the base model
+    config: JsonDict  # what its script is given
+    prompt: int  # tokens of its longest prompt
+    cap: int = 0  # most tokens of a response; a worked solution is taken to be no longer
+    sampled: int = 0  # responses that it samples
+    trained: int = 0  # responses or solutions that go through its updates
+    launch: Launch = ONE_PROCESS  # the processes that it is spread over
 
-    kind: str
-    regime: str
-    place: str
-    base: str
-    config: JsonDict
-    work: Work
-    prompt: int
-    launch: Launch = ONE_PROCESS
+    def get(self, section: str, key: str, default: object) -> object:
+        """A value of its config; the default where it has no such section."""
+        return self.config.get(section, {}).get(key, default)
+
+    regime = property(lambda self: self.config.get("regime", ""))
+    by_trl = property(lambda self: self.config.get("trainer") == "trl")
+    # What memory depends on, whatever the kind of job; a published model may have float32 weights.
+    dtype = property(lambda self: self.get("compute", "dtype", "float32"))
+    rank = property(lambda self: self.get("lora", "rank", 0))
+    section = property(lambda self: "evaluation" if self.kind == EVALUATE else "rollout")
+    engine = property(lambda self: self.get(self.section, "engine", "torch"))
+    vllm_share = property(lambda self: self.get(self.section, "vllm_memory", 0.0))
 
 
 class Rates(Section):
-    """One measured step.
+    """One measured step."""
 
-    Attributes:
-        sampled_per_second: response tokens sampled per second, by one job.
-        trained_per_second: response tokens per second through scoring and updates.
-        start_seconds: fixed start of a job, imports and loading.
-        response_tokens: mean length of the responses in tokens.
-        slowdown: of the step, by other work on the machine; not contained in the rates.
-        learned: whether the model had been trained before, so that this length says something.
-        parameters: of that model.
-        memory_gib: most that the step held, in GiB.
-    """
-
-    sampled_per_second: float
-    trained_per_second: float
-    start_seconds: float
-    response_tokens: float
-    slowdown: float
-    learned: bool
-    parameters: int
-    memory_gib: float
+    sampled_per_second: float  # response tokens, by one job
+    trained_per_second: float  # response tokens through scoring and updates
+    start_seconds: float  # of a job, for imports and loading
+    response_tokens: float  # mean length of the responses
+    learned: bool  # whether the model had been trained before, so that this length says something
+    parameters: int  # of the model
+    memory_gib: float  # most that the step held
 
 
 def base_places(configs: Mapping[str, JsonDict]) -> list[str]:
     """The places of all base models."""
-    others = configs["settings"].get("bases", {})
-    return [base_place(name) for name in (BASE, *others)]
+    return [base_place(name) for name in (BASE, *configs["settings"].get("bases", {}))]
 
 
-def split_sizes(configs: Mapping[str, JsonDict], base: str) -> dict[str, int]:
-    """Problems of every split that a base model's task makes; empty for real data, not yet counted."""
-    settings = _settings_of(configs, base)
-    if "math_data" in settings:
-        return {}
-    return {name: split["size"] for name, split in settings["task"]["splits"].items()}
+def data_place(configs: Mapping[str, JsonDict], base: str) -> str:
+    """The place of a base model's problems."""
+    return f"{base}/data" if f"{base}/data" in configs else "data"
 
 
-def plan_jobs(configs: Mapping[str, JsonDict], sizes: Mapping[str, Mapping[str, int]]) -> list[Job]:
+def list_jobs(configs: Mapping[str, JsonDict], results: Path) -> list[Job]:
     """Every job of the workflow that samples or trains, or makes a base model.
 
-    Args:
-        configs: place -> config, of ``sspo.experiment.expand.expand_profile``.
-        sizes: place of a base model -> split -> problems; a split of unknown size counts as empty.
+    ``configs`` are those of ``expand_profile``, by place. Real data count as empty until ``prepare_data``
+    has counted them in the folder of results.
 
     Raises:
         ConfigError: a file of accelerate that cannot be read.
     """
-    file = configs["settings"]["backends"]["accelerate_config"]
-    prompts = {base: _prompt_tokens(_settings_of(configs, base)) for base in base_places(configs)}
-    jobs = [_base_job(configs[base], base, prompts[base]) for base in prompts]
-    for place, config in configs.items():
-        if place.startswith("runs/"):
-            base = base_place(config["base"])
-            launch = read_launch(file) if config.get("trainer") == "trl" else ONE_PROCESS
-            jobs.append(_run_job(config, place, base, prompts[base], launch))
-    evaluated = [job for job in jobs if job.kind != TRY]
-    return jobs + [
-        _evaluation_job(configs["evaluation"], job, sizes[job.base]) for job in evaluated
-    ]
+    launch = read_launch(configs["settings"]["backends"]["accelerate_config"])
+    prompts = {base: _prompt_tokens(configs, base) for base in base_places(configs)}
+    models = {base: base for base in prompts}
+    models |= {p: base_place(c["base"]) for p, c in configs.items() if p.startswith("runs/")}
+    jobs = [_job(configs[p], p, base, prompts[base], launch) for p, base in models.items()]
+    counts = {base: _problem_counts(configs, base, results) for base in prompts}
+    evaluated = [job for job in jobs if job.regime != TUNING]
+    return jobs + [_evaluation(configs["evaluation"], job, counts[job.base]) for job in evaluated]
 
 
-def by_kind(jobs: Iterable[Job]) -> dict[tuple[str, str], list[Job]]:
-    """Jobs by kind and regime, in their order."""
-    groups: dict[tuple[str, str], list[Job]] = {}
+def by_kind(jobs: Iterable[Job]) -> dict[str, list[Job]]:
+    """Jobs by kind and regime, such as "train main", in their order."""
+    groups: dict[str, list[Job]] = {}
     for job in jobs:
-        groups.setdefault((job.kind, job.regime), []).append(job)
+        groups.setdefault(f"{job.kind} {job.regime}".strip(), []).append(job)
     return groups
 
 
-def sampled_tokens(jobs: Iterable[Job], length: float = float("inf")) -> float:
-    """Tokens sampled when every response has its cap, or ``length`` where that is less."""
-    return sum(job.work.sampled * min(job.work.cap, length) for job in jobs)
-
-
-def trained_tokens(jobs: Iterable[Job], length: float = float("inf")) -> float:
-    """Tokens that go through updates, as ``sampled_tokens``."""
-    return sum(job.work.trained * min(job.work.cap, length) for job in jobs)
+def tokens(jobs: Iterable[Job], length: float = LONGEST) -> tuple[float, float]:
+    """Tokens (sampled, trained) when every response has its cap, or ``length`` where that is less."""
+    lengths = [(job, min(job.cap, length)) for job in jobs]
+    return sum(j.sampled * each for j, each in lengths), sum(
+        j.trained * each for j, each in lengths
+    )
 
 
 def hours(
-    jobs: Iterable[Job],
-    rates: Rates,
-    parameters: Mapping[str, int],
-    length: float = float("inf"),
+    jobs: Iterable[Job], rates: Rates, parameters: Mapping[str, int], length: float = LONGEST
 ) -> float:
-    """Hours of the jobs one after another.
+    """Hours of the jobs one after another, with responses of a length as in ``tokens``.
 
-    A model of other size than the measured one is taken to be slower by the ratio of parameters.
-
-    Args:
-        jobs: the jobs.
-        rates: of one measured step.
-        parameters: of the base models, by place, where they are known.
-        length: tokens of a response, as for ``sampled_tokens``.
+    A model of other size than the measured one is taken to be slower by the ratio of parameters, which
+    are given by place of the base model where they are known.
     """
     seconds = 0.0
     for job in jobs:
         slower = parameters.get(job.base, rates.parameters) / rates.parameters
-        sampling = sampled_tokens([job], length) / rates.sampled_per_second
-        training = trained_tokens([job], length) / rates.trained_per_second
-        seconds += rates.start_seconds + slower * (sampling + training)
+        sampled, trained = tokens([job], length)
+        work = sampled / rates.sampled_per_second + trained / rates.trained_per_second
+        seconds += rates.start_seconds + slower * work
     return seconds / 3600
 
 
-def jobs_at_once(jobs: Iterable[Job], cores: int, threads: int, gpus: int | None = None) -> int:
-    """How many of the jobs Snakemake runs side by side on one machine.
+def jobs_at_once(jobs: list[Job], cores: int, threads: int, gpus: int | None = None) -> int:
+    """How many of the jobs Snakemake runs side by side, each on ``threads`` cores of one machine.
 
-    Args:
-        jobs: the jobs.
-        cores: ``--cores``.
-        threads: of a job.
-        gpus: the limit of the resource ``gpu``, where jobs ask for GPUs. A job that asks for more than
-            there are gets all of them, as Snakemake has it.
+    ``gpus`` is the limit of the resource ``gpu``, where jobs ask for GPUs. A job that asks for more than
+    there are gets all of them, as Snakemake has it.
     """
-    jobs = list(jobs)
     most = min(cores // threads, len(jobs))
-    if gpus is not None and jobs:
+    if gpus is not None:
         most = min(most, gpus // min(gpus, *(job.launch.processes for job in jobs)))
     return max(1, most)
 
 
-def _settings_of(configs: Mapping[str, JsonDict], base: str) -> JsonDict:
-    """The whole configuration as a base model sees it."""
-    settings = configs["settings"]
-    changes = {base_place(name): change for name, change in settings.get("bases", {}).items()}
-    return merged(settings, changes.get(base, {}))
-
-
-def _prompt_tokens(settings: JsonDict) -> int:
-    if "math_data" in settings or "checkpoint" in settings:
+def _prompt_tokens(configs: Mapping[str, JsonDict], base: str) -> int:
+    task = configs[data_place(configs, base)]
+    if "math_data" in task or "checkpoint" in configs[base]:
         return PROMPT_TOKENS
-    task = settings["task"]
     longest = max(split["max_operations"] for split in task["splits"].values())
     return TASKS[task["name"]].prompt_tokens(longest)
 
 
-def _base_job(config: JsonDict, place: str, prompt: int) -> Job:
+def _problem_counts(configs: Mapping[str, JsonDict], base: str, results: Path) -> dict[str, int]:
+    place = data_place(configs, base)
+    if "math_data" not in configs[place]:
+        return {name: split["size"] for name, split in configs[place]["splits"].items()}
+    summary = results / place / "summary.json"
+    return load_json(summary)["problems"] if summary.is_file() else {}
+
+
+def _job(config: JsonDict, place: str, base: str, prompt: int, launch: Launch) -> Job:
+    """The job that makes a base model or a run."""
     if "checkpoint" in config:
-        return Job(IMPORT, "", place, place, config, Work(0, 0, 0), prompt)
-    return Job(PRETRAIN, "", place, place, config, _supervised_work(config), prompt)
-
-
-def _run_job(config: JsonDict, place: str, base: str, prompt: int, launch: Launch) -> Job:
-    regime = "" if config["regime"] == TUNING else config["regime"]
-    if config["method"] == CONTROL:
-        return Job(TRAIN_CONTROL, regime, place, base, config, _supervised_work(config), prompt)
-    kind = TRAIN_TRL if config["trainer"] == "trl" else TRAIN
-    kind = TRY if config["regime"] == TUNING else kind
+        return Job(IMPORT, place, base, config, prompt)
+    if supervised := config.get("supervised"):
+        kind = TRAIN_CONTROL if "method" in config else PRETRAIN
+        cap, trained = config["sampling"]["max_response_tokens"], supervised["batch_size"]
+        trained *= supervised["steps"]
+        return Job(kind, place, base, config, prompt, cap, _validated(config, supervised), trained)
     rollout, train = config["rollout"], config["train"]
-    trained = train["steps"] * rollout["prompts_per_step"] * rollout["group_size"]
-    sampled = trained + _validation_responses(config, train["steps"], train["eval_every"])
-    work = Work(sampled, trained, rollout["max_response_tokens"])
-    return Job(kind, regime, place, base, config, work, prompt, launch)
-
-
-def _supervised_work(config: JsonDict) -> Work:
-    supervised = config["supervised"]
-    return Work(
-        _validation_responses(config, supervised["steps"], supervised["eval_every"]),
-        supervised["steps"] * supervised["batch_size"],
-        config["sampling"]["max_response_tokens"],
+    cap, trained = (
+        rollout["max_response_tokens"],
+        rollout["prompts_per_step"] * rollout["group_size"],
     )
+    trained *= train["steps"]
+    sampled = trained + _validated(config, train)
+    launch = launch if config["trainer"] == "trl" else ONE_PROCESS
+    return Job(TRAIN, place, base, config, prompt, cap, sampled, trained, launch)
 
 
-def _validation_responses(config: JsonDict, steps: int, every: int) -> int:
-    """Greedy and sampled, before the first step, every so many steps and after the last."""
-    validation = parse(ValidationConfig, config["validation"])
+def _evaluation(config: JsonDict, job: Job, counts: Mapping[str, int]) -> Job:
+    evaluation, cap = config["evaluation"], config["sampling"]["max_response_tokens"]
+    problems = sum(counts.get(split, 0) for split in evaluation["splits"])
+    sampled = problems * (1 + evaluation["samples"])
+    return Job(EVALUATE, job.place, job.base, config, job.prompt, cap, sampled)
+
+
+def _validated(config: JsonDict, training: JsonDict) -> int:
+    """Responses, greedy and sampled, before the first step, every so many steps and after the last."""
+    steps, every = training["steps"], training["eval_every"]
     times = 1 + (-(-steps // every) if every else 1)
-    return times * validation.problems * (1 + validation.samples)
-
-
-def _evaluation_job(config: JsonDict, job: Job, sizes: Mapping[str, int]) -> Job:
-    settings = parse(EvaluationConfig, config["evaluation"])
-    problems = sum(sizes.get(split, 0) for split in settings.splits)
-    work = Work(problems * (1 + settings.samples), 0, config["sampling"]["max_response_tokens"])
-    return Job(EVALUATE, "", job.place, job.base, config, work, job.prompt)
+    return times * config["validation"]["problems"] * (1 + config["validation"]["samples"])

@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 from sspo.config.errors import ConfigError
 from sspo.config.reading import load_json, parse, plain
 from sspo.config.settings import RunConfig
-from sspo.models.lora import merge_adapters
 from sspo.models.policy import ScoreBatch, load_policy, save_model
+from sspo.models.weights import merge_adapters
 from sspo.objectives.losses import LOSSES
 from sspo.pipeline.files import write_json
 from sspo.training.metrics import UpdateStats

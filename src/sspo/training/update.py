@@ -21,8 +21,8 @@ from transformers import PreTrainedModel
 from sspo.config.settings import RunConfig
 from sspo.data.batching import micro_batches
 from sspo.data.problems import Record
-from sspo.models.lora import plain_weights
 from sspo.models.policy import ScoreBatch, score
+from sspo.models.weights import plain_weights
 from sspo.objectives.losses import LOSSES, k3_divergence, token_coefficients
 from sspo.rewards.base import Reward
 from sspo.rollout.engine import Completion, RolloutEngine
