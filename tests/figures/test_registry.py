@@ -9,20 +9,17 @@ from docutils.core import publish_doctree
 from docutils.utils import SystemMessage
 
 from sspo.figures.registry import FIGURES, TABLES, module_of
-from sspo.pipeline.closure import import_closure
+from sspo.pipeline.closure import code_files
+from support.paths import ROOT
 
-ROOT = next(parent for parent in Path(__file__).parents if (parent / "Snakefile").exists())
-SOURCE = ROOT / "src"
 CAPTIONS = sorted((ROOT / "workflow/report").glob("*.rst"))
-SHARED = {"__init__", "command", "inputs", "registry"}
+SHARED = {"command", "inputs", "registry"}
 
 
 def code_of(name: str) -> set[Path]:
     """What the rule of a figure or table declares as its code."""
     script = ROOT / "workflow/scripts" / ("plot.py" if name in FIGURES else "write_table.py")
-    module = SOURCE.joinpath(*module_of(name).split(".")).with_suffix(".py")
-    closures = [import_closure(start, SOURCE) for start in (script, module)]
-    return {Path(file).resolve() for closure in closures for file in closure}
+    return {*code_files(script, module_of(name))}
 
 
 @pytest.mark.parametrize("name", [*FIGURES, *TABLES])
