@@ -1,6 +1,5 @@
 """House rules that import-linter cannot hold: declared code, and dangerous calls."""
 
-import ast
 import importlib.util
 import json
 import subprocess
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sspo.pipeline.closure import NO_RESULT, code_files
+from sspo.pipeline.closure import code_files
+from support.left_out import left_out
 from support.paths import ROOT, SOURCE
 
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -52,14 +52,6 @@ def test_a_rules_declared_code_holds_every_module_its_script_imports(script, imp
     files = {Path(file).resolve() for file in imported[str(script)]}
     assert {file for file in files if not left_out(file)} <= declared
     assert not any(left_out(file) for file in declared - {script})
-
-
-def left_out(file):
-    """Whether a module cannot change a result: one of ``NO_RESULT``, or without a statement."""
-    module = ".".join(file.relative_to(SOURCE).with_suffix("").parts)
-    if any(f"{module}.".startswith(f"{name}.") for name in NO_RESULT):
-        return True
-    return all(isinstance(node, ast.Expr) for node in ast.parse(file.read_text()).body)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
