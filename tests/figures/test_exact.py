@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from sspo.figures.exact import DIRECTIONS, GRADIENT_PANELS
-from sspo.figures.registry import FIGURES, save
+from sspo.figures.registry import load
+from sspo.figures.style import save
 from support.study_frames import study_frames
 
 METHODS = {
@@ -27,7 +28,7 @@ def line(panel, name):
 
 
 def test_gradient_panels_show_means_over_draws_of_variable_lengths(frames):
-    figure = FIGURES["f13_exact"](frames, METHODS)
+    figure = load("f13_exact")(frames, METHODS)
     rows = frames["gradients"].query("lengths == 'variable'")
     panels = np.reshape(figure.axes, (len(GRADIENT_PANELS), 2))
     for i, quantity in enumerate(GRADIENT_PANELS):
@@ -41,7 +42,7 @@ def test_gradient_panels_show_means_over_draws_of_variable_lengths(frames):
 
 
 def test_staleness_shows_the_pushes_and_the_last_reward_by_learning_rate(frames):
-    figure = FIGURES["f14_staleness"](frames, METHODS)
+    figure = load("f14_staleness")(frames, METHODS)
     first, *others = figure.axes
     assert list(line(first, "sspo").get_ydata()) == pytest.approx([-0.1 * p for p in range(30)])
     for panel, rate in zip(others, (0.1, 0.5), strict=True):
@@ -56,7 +57,7 @@ def test_staleness_shows_the_pushes_and_the_last_reward_by_learning_rate(frames)
 
 @pytest.mark.parametrize("name", ["f13_exact", "f14_staleness"])
 def test_every_method_has_its_own_colour_and_only_those_studied_are_shown(name, frames, tmp_path):
-    figure = FIGURES[name](frames, METHODS)
+    figure = load(name)(frames, METHODS)
     for panel in figure.axes:
         assert line(panel, "grpo").get_color() == "#0072b2"
         assert line(panel, "sspo").get_color() == "#d55e00"

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from sspo.evidence.intervals import mean_interval
-from sspo.figures.regimes import OUTCOMES, QUADRANTS, VERDICTS, short_params
-from sspo.figures.registry import FIGURES
+from sspo.figures.inputs import short_params
+from sspo.figures.regimes import MASSES, SWEPT
+from sspo.figures.registry import load
+from sspo.figures.verdicts import COLORS
 from support.evidence_frames import evidence_frames, make_steps
 from support.paths import CLAIMS_PLAN
 
@@ -30,11 +32,11 @@ def drawn(panel, name):
 
 
 def test_the_sweep_shows_means_by_age_and_by_drift_and_given_rates_hollow(frames):
-    figure = FIGURES["f10_staleness"](frames, METHODS)
-    panels = np.reshape(figure.axes, (len(OUTCOMES), 2))
+    figure = load("f10_staleness")(frames, METHODS)
+    panels = np.reshape(figure.axes, (len(SWEPT), 2))
     runs = frames["runs"].query("base == 'base' and method == 'sspo'")
     swept = runs[runs["tuned"] != "params"]
-    for i, outcome in enumerate(OUTCOMES):
+    for i, outcome in enumerate(SWEPT):
         mean, hollow = drawn(panels[i, 1], "sspo")
         expected = swept.groupby("regime")[["drift", outcome]].mean().sort_values("drift")
         assert list(mean.get_xdata()) == pytest.approx(list(expected["drift"]))
@@ -49,15 +51,15 @@ def test_the_sweep_shows_means_by_age_and_by_drift_and_given_rates_hollow(frames
 
 def test_axes_of_the_sweep_hold_the_runs_of_every_method(frames):
     runs = frames["runs"].copy()
-    runs.loc[runs["method"] == list(METHODS)[-1], list(OUTCOMES)] -= 5.0
-    for panel in FIGURES["f10_staleness"]({"runs": runs}, METHODS).axes:
+    runs.loc[runs["method"] == list(METHODS)[-1], list(SWEPT)] -= 5.0
+    for panel in load("f10_staleness")({"runs": runs}, METHODS).axes:
         low, high = panel.get_ylim()
         for line in panel.lines:
             assert low <= min(line.get_ydata()) <= max(line.get_ydata()) <= high
 
 
 def test_intervals_of_the_sweep_are_t_intervals_over_runs(frames):
-    panel = FIGURES["f10_staleness"](frames, METHODS).axes[0]
+    panel = load("f10_staleness")(frames, METHODS).axes[0]
     part = frames["runs"].query("base == 'base' and method == 'grpo' and regime == 'stale16'")
     interval = mean_interval(part["test_pass@1"])
     ends = [s[:, 1] for c in panel.collections for s in c.get_segments()]
@@ -65,7 +67,7 @@ def test_intervals_of_the_sweep_are_t_intervals_over_runs(frames):
 
 
 def test_weights_are_drawn_for_every_step_that_drifted(frames):
-    figure = FIGURES["f11_weights"](frames, METHODS)
+    figure = load("f11_weights")(frames, METHODS)
     rows = frames["metrics"].query("method == 'gmpo' and log_ratio_rms > 0")
     (points,) = [line for panel in figure.axes for line in drawn(panel, "gmpo")]
     assert list(points.get_xdata()) == list(rows["log_ratio_rms"])
@@ -73,7 +75,7 @@ def test_weights_are_drawn_for_every_step_that_drifted(frames):
 
 
 def test_tuning_lines_rise_with_the_learning_rate_and_the_choice_is_circled(frames):
-    figure = FIGURES["f12_tuning"](frames, METHODS)
+    figure = load("f12_tuning")(frames, METHODS)
     trials = frames["trials"].query("method == 'sspo'")
     panel = figure.axes[list(METHODS).index("sspo")]
     for line, (_, part) in zip(drawn(panel, "sspo"), trials.groupby("params"), strict=True):
@@ -86,54 +88,27 @@ def test_tuning_lines_rise_with_the_learning_rate_and_the_choice_is_circled(fram
 
 
 def test_gradient_mass_has_a_column_per_regime_in_which_responses_grow_stale(frames):
-    figure = FIGURES["f15_gradient_mass"](frames, METHODS)
+    figure = load("f15_gradient_mass")(frames, METHODS)
     assert [panel.get_title() for panel in figure.axes[:2]] == ["main", "stale16"]
-    panels = np.reshape(figure.axes, (len(QUADRANTS), 2))
+    panels = np.reshape(figure.axes, (len(MASSES), 2))
     rows = frames["metrics"].query("regime == 'stale16' and method == 'sapo' and step > 0")
-    for i, column in enumerate(QUADRANTS):
+    for i, column in enumerate(MASSES):
         (mean,) = drawn(panels[i, 1], "sapo")
         assert list(mean.get_ydata()) == pytest.approx(list(rows.groupby("step")[column].mean()))
         assert mean.get_xdata()[-1] == 1.0
 
 
 def test_verdicts_show_every_deciding_comparison_of_the_main_regime(frames):
-    figure = FIGURES["f16_verdicts"](frames, METHODS)
+    figure = load("f16_verdicts")(frames, METHODS)
     rows = frames["comparisons"].query("primary and regime == 'main'").dropna(subset="effect")
     for panel, claim in zip(figure.axes, ("faster", "stabler", "better"), strict=True):
         part = rows[rows["claim"] == claim]
         points = [line for line in panel.lines if line.get_marker() == "o"]
         assert [line.get_xdata()[0] for line in points] == pytest.approx(list(part["effect"]))
         colors = [matplotlib.colors.to_hex(line.get_color()) for line in points]
-        assert colors == [matplotlib.colors.to_hex(VERDICTS[v]) for v in part["verdict"]]
+        assert colors == [matplotlib.colors.to_hex(COLORS[v]) for v in part["verdict"]]
         bars = [s[:, 0] for c in panel.collections for s in c.get_segments()]
         assert np.allclose(bars, part[["low", "high"]].to_numpy(dtype=float))
-
-
-def test_the_factorial_table_holds_the_effects_of_the_main_regime(frames):
-    figure = FIGURES["t2_factorial"](frames, METHODS)
-    texts = [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in figure.axes[0].texts]
-    rows = frames["factorial"].query("regime == 'main' and sspo == 'sspo' and measure == 'area'")
-    assert len(rows) == 9  # three contrasts for each filling of the sequence-hard cell
-    for row in rows.itertuples():
-        points = [100.0 * value for value in (row.effect, row.low, row.high)]
-        assert "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points) in texts
-
-
-def test_the_outcome_table_has_means_over_all_runs_of_a_regime(frames):
-    figure = FIGURES["t5_outcomes"](frames, METHODS)
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    rows = frames["runs"].query("regime == 'main' and method == 'grpo'")
-    assert str(len(rows)) in texts
-    for column in ("area", "final_kl", "drift"):
-        assert f"{rows[column].mean():.3f}" in texts
-
-
-def test_the_tuning_table_sets_the_choice_in_bold(frames):
-    figure = FIGURES["t3_tuning"](frames, METHODS)
-    bold = {t.get_text() for t in figure.axes[0].texts if t.get_weight() == "bold"}
-    for row in frames["trials"].itertuples():
-        if row.chosen:
-            assert f"{100.0 * row.score:.1f}" in bold
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from sspo.evidence.intervals import Interval, mean_interval
-from sspo.figures.regimes import QUADRANTS
-from sspo.figures.registry import FIGURES, FrameError, save
-from sspo.figures.tables import separate_best, shown_metrics
-from sspo.figures.training import ATTENUATION, LOG_RATIO_LINES
+from sspo.config.errors import ConfigError
+from sspo.evidence.intervals import mean_interval
+from sspo.figures.regimes import MASSES
+from sspo.figures.registry import FIGURES, load
+from sspo.figures.style import save
+from sspo.figures.training import ATTENUATION, LOG_RATIOS
 from support.evidence_frames import evidence_frames
 from support.paths import ROOT
 from support.study_frames import study_frames
@@ -35,13 +36,13 @@ DRAWN = {
     "f3_accuracy": ["pass@1", "greedy"],
     "f4_entropy": ["entropy"],
     "f5_kl": ["kl"],
-    "f6_log_ratio": [f"log_ratio_{q}" for q in LOG_RATIO_LINES] + ["log_ratio_var"],
+    "f6_log_ratio": LOG_RATIOS,
     "f7_grad_norm": ["grad_norm"],
     "f8_attenuation": list(ATTENUATION),
     "f9_length": ["response_tokens", "truncated"],
 }
 COLUMNS = sorted({column for columns in DRAWN.values() for column in columns} - {"kl"})
-MORE = ["kl", "grad_norm_max", "log_ratio_rms", "sequence_weight_var", *QUADRANTS]
+MORE = ["kl", "grad_norm_max", "log_ratio_rms", "sequence_weight_var", *MASSES]
 
 
 def make_metrics(seeds: int, missing: bool = False) -> pd.DataFrame:
@@ -81,21 +82,6 @@ def make_metrics(seeds: int, missing: bool = False) -> pd.DataFrame:
     return metrics
 
 
-def make_evaluations(seeds: int, missing: bool = False) -> pd.DataFrame:
-    rows = [
-        {"run": f"{m}-s{s}", "method": m, "split": split, "metric": metric, "value": 0.5 + s / 100}
-        for m in ("base", "supervised", *RUN)
-        for s in range(1 if m == "base" else seeds)
-        for split in ("test", "hard")
-        for metric in ("pass@1", "greedy", "pass@2", "pass@8", "maj@8", "truncated")
-    ]
-    evaluations = pd.DataFrame(rows).assign(low=lambda d: d["value"] - 0.04, high=0.9)
-    if missing:
-        evaluations.loc[evaluations["metric"].eq("maj@8"), "value"] = np.nan
-        evaluations.loc[evaluations["method"].eq("base"), ["low", "high"]] = np.nan
-    return evaluations
-
-
 def make_frames(seeds: int = 3, missing: bool = False) -> dict[str, pd.DataFrame]:
     ratio = np.logspace(-1, 1, 21)
     gates = [
@@ -105,19 +91,9 @@ def make_frames(seeds: int = 3, missing: bool = False) -> dict[str, pd.DataFrame
         for method in RUN
         for sign in ("A > 0", "A < 0")
     ]
-    settings = pd.DataFrame(
-        [
-            (None, "train.learning_rate", "1e-4", "ours, chosen on the validation split " * 3),
-            (None, "rollout.a_rather_long_name_of_a_setting", "$x$ and $y$", None),
-            ("sspo", "tau_pos, tau_neg", "1.0, 1.05", "SAPO (arXiv 2511.20347)"),
-        ],
-        columns=["method", "key", "value", "source"],
-    )
     return {
         "metrics": make_metrics(seeds, missing),
-        "evaluations": make_evaluations(seeds, missing),
         "gates": pd.concat(gates, ignore_index=True),
-        "settings": settings,
         **study_frames(RUN),
         **evidence_frames(RUN, ROOT / "workflow" / "claims.yaml", seeds),
     }
@@ -151,7 +127,7 @@ def holds(drawn, x, y) -> bool:
 )
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_hold_their_text_and_legends_beside_the_data(name, seeds, missing):
-    figure = FIGURES[name](make_frames(seeds, missing), METHODS)
+    figure = load(name)(make_frames(seeds, missing), METHODS)
     assert figure.get_figwidth() == 5.5
     FigureCanvasAgg(figure).draw()
     for part in (figure, *figure.subfigs):
@@ -175,7 +151,7 @@ def test_figures_hold_their_text_and_legends_beside_the_data(name, seeds, missin
 @pytest.mark.parametrize("name", DRAWN)
 def test_drawn_lines_are_the_measured_values(name, missing):
     frames = make_frames(missing=missing)
-    figure = FIGURES[name](frames, METHODS)
+    figure = load(name)(frames, METHODS)
     for column in DRAWN[name]:
         for method in RUN:
             rows = frames["metrics"].query("method == @method").dropna(subset=column)
@@ -184,9 +160,9 @@ def test_drawn_lines_are_the_measured_values(name, missing):
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing values"])
-@pytest.mark.parametrize("name", [n for n in FIGURES if n.startswith("f")])
+@pytest.mark.parametrize("name", FIGURES)
 def test_axis_limits_cut_no_line(name, missing):
-    for panel in all_axes(FIGURES[name](make_frames(missing=missing), METHODS)):
+    for panel in all_axes(load(name)(make_frames(missing=missing), METHODS)):
         for line in (line for line in panel.lines if line.get_gid()):
             for values, (low, high) in (
                 (line.get_xdata(), panel.get_xlim()),
@@ -197,7 +173,7 @@ def test_axis_limits_cut_no_line(name, missing):
 
 def test_mean_is_drawn_only_where_every_seed_was_measured():
     frames = make_frames(missing=True)
-    figure = FIGURES["f2_reward"](frames, METHODS)
+    figure = load("f2_reward")(frames, METHODS)
     wide = (
         frames["metrics"]
         .query("method == 'grpo'")
@@ -212,7 +188,7 @@ def test_mean_is_drawn_only_where_every_seed_was_measured():
 
 def test_band_is_the_t_interval_over_seeds_and_does_not_set_the_limits():
     frames = make_frames(seeds=2)  # with two seeds t = 12.7: far wider than the data
-    figure = FIGURES["f4_entropy"](frames, METHODS)
+    figure = load("f4_entropy")(frames, METHODS)
     panel = figure.axes[0]
     [band] = [c for c in panel.collections if c.get_gid() == "grpo"]
     drawn = {round(y, 9) for y in band.get_paths()[0].vertices[:, 1]}
@@ -225,7 +201,7 @@ def test_band_is_the_t_interval_over_seeds_and_does_not_set_the_limits():
 
 def test_accuracy_against_tokens_stands_at_the_seeds_own_tokens():
     frames = make_frames()
-    figure = FIGURES["f3_accuracy"](frames, METHODS)
+    figure = load("f3_accuracy")(frames, METHODS)
     rows = frames["metrics"].query("run == 'gspo-s2'").dropna(subset="greedy")
     drawn = lines(figure, "gspo gspo-s2")
     assert holds(drawn, rows["sampled_tokens"], rows["greedy"])
@@ -234,17 +210,17 @@ def test_accuracy_against_tokens_stands_at_the_seeds_own_tokens():
 def test_supervised_control_is_drawn_in_grey_and_against_steps_only():
     frames = make_frames()
     for name in DRAWN:
-        figure = FIGURES[name](frames, METHODS)
+        figure = load(name)(frames, METHODS)
         control = [a for a in all_axes(figure) for x in a.lines if x.get_gid() == "supervised"]
         assert len(control) == (2 if name == "f3_accuracy" else 0)
-    control = lines(FIGURES["f3_accuracy"](frames, METHODS), "supervised")
+    control = lines(load("f3_accuracy")(frames, METHODS), "supervised")
     assert [list(x) for x, _ in control] == [[0, 4, 8, 12]] * 2
 
 
 # Colours of f16 are verdicts; its rows name the methods.
-@pytest.mark.parametrize("name", [n for n in FIGURES if n.startswith("f") and n != "f16_verdicts"])
+@pytest.mark.parametrize("name", sorted(FIGURES.keys() - {"f16_verdicts"}))
 def test_a_method_keeps_its_colour_in_every_figure(name):
-    figure = FIGURES[name](make_frames(), METHODS)
+    figure = load(name)(make_frames(), METHODS)
     for method in RUN:
         ids = [(x.get_gid() or "", x) for panel in all_axes(figure) for x in panel.lines]
         own = [x for gid, x in ids if gid.split(" ")[0] == method]
@@ -259,7 +235,7 @@ def test_a_method_added_to_the_data_and_the_table_appears():
     frames["metrics"] = pd.concat([frames["metrics"], new], ignore_index=True)
     methods = METHODS | {"new": {"label": "A new method", "color": "#123456"}}
     for name in DRAWN:
-        assert lines(FIGURES[name](frames, methods), "new new-s0")
+        assert lines(load(name)(frames, methods), "new new-s0")
 
 
 def test_curves_show_the_main_regime_and_base_model_alone():
@@ -268,13 +244,13 @@ def test_curves_show_the_main_regime_and_base_model_alone():
     more = frames["metrics"].assign(run="more", base="second")
     frames["metrics"] = pd.concat([frames["metrics"], other, more], ignore_index=True)
     for name in DRAWN:
-        found = {x.get_gid() for p in all_axes(FIGURES[name](frames, METHODS)) for x in p.lines}
+        found = {x.get_gid() for p in all_axes(load(name)(frames, METHODS)) for x in p.lines}
         assert not {gid for gid in found if gid and gid.endswith(("other", "more"))}
 
 
 def test_near_identical_methods_are_told_apart_without_colour():
     frames = make_frames()
-    figure = FIGURES["f9_length"](frames, METHODS)
+    figure = load("f9_length")(frames, METHODS)
     looks = {
         (str(line.get_linestyle()), line.get_marker(), str(line._unscaled_dash_pattern))
         for line in figure.axes[0].lines
@@ -284,48 +260,14 @@ def test_near_identical_methods_are_told_apart_without_colour():
 
 
 def test_a_quantity_that_was_never_measured_says_so():
-    figure = FIGURES["f5_kl"](make_frames(missing=True), METHODS)
+    figure = load("f5_kl")(make_frames(missing=True), METHODS)
     assert texts(figure) == ["not measured"] * len(RUN)
 
 
-def test_benchmark_table_shows_t_intervals_over_seeds_and_problem_intervals_of_one_checkpoint():
-    shown = {text.replace("\N{NO-BREAK SPACE}", " ") for text in texts(_table("t1_benchmarks"))}
-    mean, low, high = mean_interval([0.50, 0.51, 0.52])
-    assert f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in shown
-    assert "50.0 [46.0, 90.0]" in shown
-    assert {"pass@1", "greedy", "pass@8", "maj@8"} <= shown
-    assert {"pass@2", "truncated", "never run"}.isdisjoint(shown)
-
-
-def _table(name: str):
-    return FIGURES[name](make_frames(), METHODS)
-
-
-def test_benchmark_metrics_are_the_largest_k():
-    names = ["maj@4", "pass@16", "pass@1", "pass@4", "response_tokens"]
-    assert shown_metrics(names) == ["pass@1", "pass@16", "maj@4"]
-    with pytest.raises(ValueError, match="none of pass@1"):
-        shown_metrics(["response_tokens"])
-
-
-def test_best_is_marked_only_where_intervals_separate():
-    apart = {"a": Interval(0.9, 0.8, 1.0), "b": Interval(0.5, 0.4, 0.7)}
-    assert separate_best(apart) == "a"
-    assert separate_best(apart | {"c": Interval(0.2, 0.0, 0.85)}) is None
-    assert separate_best({"a": apart["a"]}) is None
-    bold = [t.get_text() for t in _table("t1_benchmarks").axes[0].texts if t.get_weight() == "bold"]
-    assert bold == ["test", "hard"]
-
-
-def test_settings_table_shows_every_value_as_given():
-    shown = texts(_table("t4_settings"))
-    assert {"1e-4", "$x$ and $y$", "1.0, 1.05", "SSPO (sigmoid)"} <= set(shown)
-
-
 def test_saving_twice_gives_the_same_bytes_without_a_date(tmp_path):
-    for name in ("f3_accuracy", "f6_log_ratio", "t1_benchmarks"):
+    for name in ("f3_accuracy", "f6_log_ratio"):
         for copy in ("first", "second"):
-            save(FIGURES[name](make_frames(), METHODS), tmp_path / copy / name)
+            save(load(name)(make_frames(), METHODS), tmp_path / copy / name)
         for kind in ("png", "pdf"):
             first, second = ((tmp_path / c / f"{name}.{kind}") for c in ("first", "second"))
             assert first.read_bytes() == second.read_bytes()
@@ -335,7 +277,11 @@ def test_saving_twice_gives_the_same_bytes_without_a_date(tmp_path):
 
 
 def test_plotting_loads_neither_torch_nor_pyplot():
-    code = "import sys, sspo.figures.registry; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+    code = (
+        "import sys; from sspo.figures.registry import FIGURES, TABLES, load;"
+        "[load(name) for name in (*FIGURES, *TABLES)];"
+        "print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
@@ -346,7 +292,7 @@ def test_plotting_loads_neither_torch_nor_pyplot():
     [
         (lambda frames: {}, "not given"),
         (lambda frames: {"metrics": frames["metrics"].iloc[:0]}, "no rows"),
-        (lambda frames: {"metrics": frames["metrics"].drop(columns="kl")}, "column 'kl'"),
+        (lambda frames: {"metrics": frames["metrics"].drop(columns="kl")}, "no column 'kl'"),
         (lambda frames: {"metrics": frames["metrics"].query("seed < 0")}, "no rows"),
         (
             lambda frames: {"metrics": frames["metrics"].query("method == 'supervised'")},
@@ -359,9 +305,8 @@ def test_plotting_loads_neither_torch_nor_pyplot():
     ],
 )
 def test_a_frame_that_cannot_be_drawn_is_refused_by_name(change, message):
-    with pytest.raises(FrameError, match=message) as error:
-        FIGURES["f5_kl"](change(make_frames()), METHODS)
-    assert error.value.frame == "metrics"
+    with pytest.raises(ConfigError, match=f"^metrics.csv: .*{message}"):
+        load("f5_kl")(change(make_frames()), METHODS)
 
 
 def run_script(monkeypatch, *arguments: object) -> str | None:
@@ -384,34 +329,37 @@ def paths(tmp_path) -> dict[str, Path]:
 
 
 def test_script_writes_png_pdf_and_what_they_were_made_from(monkeypatch, paths):
-    arguments = ["--figure", "f2_reward", "--methods", paths["methods"]]
-    arguments += ["--inputs", f"metrics={paths['metrics']}", "--output", paths["output"]]
-    assert run_script(monkeypatch, *arguments) is None
+    arguments = ["--methods", paths["methods"], "--inputs", paths["metrics"]]
+    assert run_script(monkeypatch, *arguments, "--output", paths["output"]) is None
     assert paths["output"].read_bytes().startswith(b"\x89PNG")
     assert paths["output"].with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     record = json.loads(paths["output"].with_suffix(".json").read_text())
     assert record["figure"] == "f2_reward"
     assert record["runs"][:2] == ["grpo-s0", "grpo-s1"]
     assert set(record["inputs"]) == {str(paths["methods"]), str(paths["metrics"])}
+    assert {"src/sspo/figures/training.py", "src/sspo/figures/curves.py"} <= record["code"].keys()
+    assert "src/sspo/figures/regimes.py" not in record["code"]
 
 
 @pytest.mark.parametrize(
     ("figure", "frame", "content", "expected"),
     [
-        ("f99", "metrics", None, "--figure f99: unknown; choose one of f1_gates"),
+        ("f99", "metrics", None, "f99.png: choose a name of f1_gates, "),
+        ("t1_benchmarks", "metrics", None, "t1_benchmarks.png: choose a name of f1_gates, "),
         ("f2_reward", "metrics", "", "metrics.csv: holds no rows"),
-        ("f2_reward", "metrics", "run,method,step\na,grpo,1\n", "metrics.csv: column 'reward'"),
-        ("f2_reward", "rows", None, "--inputs: frame 'metrics' is not given"),
+        ("f2_reward", "metrics", "run,method,step\na,grpo,1\n", "metrics.csv: no column 'reward'"),
+        ("f2_reward", "missing", None, "missing.csv: file missing"),
+        ("f2_reward", "methods", "method\ngrpo\n", "metrics.csv: not given"),
     ],
 )
 def test_script_errors_are_one_line_that_names_the_file(
     monkeypatch, paths, figure, frame, content, expected
 ):
+    given, output = paths["metrics"].with_stem(frame), paths["output"].with_stem(figure)
     if content is not None:
-        paths["metrics"].write_text(content)
-    arguments = ["--figure", figure, "--methods", paths["methods"]]
-    arguments += ["--inputs", f"{frame}={paths['metrics']}", "--output", paths["output"]]
+        given.write_text(content)
+    arguments = ["--methods", paths["methods"], "--inputs", given, "--output", output]
     message = run_script(monkeypatch, *arguments)
     assert expected in message
     assert "\n" not in message
-    assert not paths["output"].exists()
+    assert not output.exists()

@@ -68,10 +68,20 @@ def build(model=b"weights"):
     make("results/runs/a/wandb/run-1/files/output.log", b"12:00")
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        build()
+    return folder
+
+
 @pytest.fixture
-def experiment(tmp_path, monkeypatch):
+def experiment(built, tmp_path, monkeypatch):
+    """The working folder, with a copy of the experiment in it."""
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    build()
 
 
 def check():

@@ -9,8 +9,8 @@ import pandas as pd
 from sspo.evidence.claims import add_spread
 from sspo.evidence.protocol import load_plan
 from sspo.evidence.report import claims_report
-from sspo.figures import evidence_tables
-from sspo.figures.regimes import QUADRANTS
+from sspo.figures.regimes import MASSES
+from sspo.figures.tables import EFFECTS, OUTCOMES
 
 AGES = {"main": 4, "stale1": 1, "stale16": 16, "stale16_fast": 16}
 MEASURES = ("tokens_to_target_capped", "reached", "collapsed", "spike_share", "test_pass@8",
@@ -29,7 +29,7 @@ def make_runs(methods, seeds: int = 3) -> pd.DataFrame:
         for m in methods for s in range(seeds)
     ]  # fmt: skip
     runs = pd.DataFrame(rows)
-    for column in sorted({*MEASURES, *evidence_tables.OUTCOMES, *evidence_tables.MEASURES}):
+    for column in sorted({*MEASURES, *OUTCOMES, *EFFECTS}):
         if column not in runs:
             runs[column] = rng.uniform(0.2, 0.9, len(runs))
     return add_spread(runs, "test_pass@1")
@@ -46,9 +46,9 @@ def make_steps(methods, seeds: int = 3, steps: int = 12) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     frame["log_ratio_rms"] = rng.lognormal(-3.0, 1.0, len(frame))
     frame["sequence_weight_var"] = frame["log_ratio_rms"] ** 2
-    for column in QUADRANTS:
+    for column in MASSES:
         frame[column] = rng.uniform(0.0, 0.25, len(frame))
-    measured = ["log_ratio_rms", "sequence_weight_var", *QUADRANTS]
+    measured = ["log_ratio_rms", "sequence_weight_var", *MASSES]
     frame.loc[frame["regime"] == "stale1", measured] = 0.0
     frame.loc[frame["step"] == 0, measured] = np.nan
     return frame

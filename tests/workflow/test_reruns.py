@@ -36,7 +36,8 @@ def workspace(finished, tmp_path):
 
 
 def plots(planned):
-    return {job for job in planned if job.startswith("plot_")}
+    """The jobs among these that draw a figure or write a table."""
+    return {job for job in planned if job.startswith(("plot_", "tabulate_"))}
 
 
 def test_a_finished_pipeline_has_nothing_to_do(workspace):
@@ -154,6 +155,27 @@ def test_editing_plotting_retrains_nothing(workspace):
     planned = workspace.planned()
     assert planned == plots(planned)
     assert len(planned) == 18
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "remade"),
+    [
+        ("src/sspo/figures/gates.py", "\n# edited\n", {"plot_f1_gates"}),
+        ("src/sspo/figures/exact.py", "\n# edited\n", {"plot_f13_exact", "plot_f14_staleness"}),
+        ("src/sspo/figures/verdicts.py", "\n# edited\n", {"plot_f16_verdicts"}),
+        (
+            "workflow/report/table.html",
+            "<!-- edited -->\n",
+            {
+                f"tabulate_{t}"
+                for t in ("t1_benchmarks", "t2_factorial", "t4_settings", "t5_outcomes")
+            },
+        ),
+    ],
+)
+def test_editing_a_family_of_figures_remakes_that_family_alone(workspace, file, text, remade):
+    workspace.append(file, text)
+    assert workspace.planned() == remade
 
 
 def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):

@@ -13,7 +13,6 @@ from sspo.config.profile import check_profile, read_yaml
 from sspo.config.settings import CheckpointConfig
 from sspo.data.sources import source_files
 from sspo.experiment.expand import expand_profile
-from sspo.experiment.runs import measures_kl
 from sspo.models.pretrained import checkpoint_files
 from sspo.pipeline.closure import code_files
 from sspo.pipeline.locks import refuse_orphan, start_pipeline
@@ -76,61 +75,6 @@ SPLITS = PROFILE.split_names()
 ON_GPU = config["compute"]["device"].startswith("cuda")
 GPUS = {"gpu": 1} if ON_GPU else {}
 MEMORY = config["compute"]["memory_mb"]
-
-# Figure -> (folder of the methods' looks, tables it is drawn from, what it shows).
-FIGURE_SOURCES = {
-    "f1_gates": ("methods", ["summary/gates"], "gate value and gradient weight against the ratio"),
-    "f2_reward": ("methods", ["summary/metrics"], "training reward"),
-    "f3_accuracy": (
-        "methods",
-        ["summary/metrics"],
-        "held-out accuracy against step and sampled tokens",
-    ),
-    "f4_entropy": ("methods", ["summary/metrics"], "entropy"),
-    "f5_kl": ("methods", ["summary/metrics"], "KL to the initial policy"),
-    "f6_log_ratio": ("methods", ["summary/metrics"], "range and variance of the log-ratio"),
-    "f7_grad_norm": ("methods", ["summary/metrics"], "gradient norm"),
-    "f8_attenuation": (
-        "methods",
-        ["summary/metrics"],
-        "clip fraction and mean gradient coefficient",
-    ),
-    "f9_length": ("methods", ["summary/metrics"], "response length and truncation"),
-    "f11_weights": ("methods", ["summary/metrics"], "variance of sequence weights against drift"),
-    "f15_gradient_mass": ("methods", ["summary/metrics"], "where the gradient comes from"),
-    "f16_verdicts": ("methods", ["comparisons"], "the comparisons that decide the claims"),
-    "t1_benchmarks": ("methods", ["summary/evaluations"], "final accuracy with intervals"),
-    "t2_factorial": ("methods", ["factorial"], "the 2 x 2 of level and gate"),
-    "t5_outcomes": ("methods", ["summary/runs"], "outcomes by regime"),
-    "t4_settings": ("methods", ["summary/settings"], "hyperparameters and their sources"),
-}
-if not any(measures_kl(RUNS[run]["train"]) for run in RL_RUNS):
-    del FIGURE_SOURCES["f5_kl"]
-if "regimes" in config:
-    FIGURE_SOURCES["f10_staleness"] = (
-        "methods",
-        ["summary/runs"],
-        "outcome against updates per rollout and drift",
-    )
-if "tuning" in config:
-    FIGURE_SOURCES |= {
-        "f12_tuning": ("methods", ["tuning/trials"], "validation accuracy of every trial"),
-        "t3_tuning": ("methods", ["tuning/trials"], "every trial and what was chosen"),
-    }
-STUDY_TABLES = [f"exact_study/{table}" for table in ("gradients", "pushes", "training")]
-if "exact_study" in CONFIGS:
-    FIGURE_SOURCES |= {
-        "f13_exact": (
-            "exact_study/methods",
-            STUDY_TABLES,
-            "bias, variance and weights of the expected gradients under drift",
-        ),
-        "f14_staleness": (
-            "exact_study/methods",
-            STUDY_TABLES,
-            "a bad response pushed down, and training on stale responses, exactly",
-        ),
-    }
 
 
 def base_of(run):

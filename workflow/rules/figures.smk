@@ -1,3 +1,53 @@
+from sspo.experiment.runs import measures_kl
+from sspo.figures.registry import module_of
+
+# Figure -> (files it is drawn from, what it shows).
+FIGURE_SOURCES = {
+    "f1_gates": (["summary/gates"], "gate value and gradient weight against the ratio"),
+    "f2_reward": (["summary/metrics"], "training reward"),
+    "f3_accuracy": (["summary/metrics"], "held-out accuracy against step and sampled tokens"),
+    "f4_entropy": (["summary/metrics"], "entropy"),
+    "f5_kl": (["summary/metrics"], "KL to the initial policy"),
+    "f6_log_ratio": (["summary/metrics"], "range and variance of the log-ratio"),
+    "f7_grad_norm": (["summary/metrics"], "gradient norm"),
+    "f8_attenuation": (["summary/metrics"], "clip fraction and mean gradient coefficient"),
+    "f9_length": (["summary/metrics"], "response length and truncation"),
+    "f11_weights": (["summary/metrics"], "variance of sequence weights against drift"),
+    "f15_gradient_mass": (["summary/metrics"], "where the gradient comes from"),
+    "f16_verdicts": (["comparisons"], "the comparisons that decide the claims"),
+}
+# Table -> the same.
+TABLE_SOURCES = {
+    "t1_benchmarks": (["summary/evaluations"], "final accuracy with intervals"),
+    "t2_factorial": (["factorial"], "the 2 x 2 of level and gate"),
+    "t4_settings": (["summary/settings"], "hyperparameters and their sources"),
+    "t5_outcomes": (["summary/runs"], "outcomes by regime"),
+}
+if not any(measures_kl(RUNS[run]["train"]) for run in RL_RUNS):
+    del FIGURE_SOURCES["f5_kl"]
+if "regimes" in config:
+    swept = "outcome against updates per rollout and drift"
+    FIGURE_SOURCES["f10_staleness"] = (["summary/runs"], swept)
+if "tuning" in config:
+    FIGURE_SOURCES["f12_tuning"] = (["tuning/trials"], "validation accuracy of every trial")
+    TABLE_SOURCES["t3_tuning"] = (["tuning/trials"], "every trial and what was chosen")
+if "exact_study" in CONFIGS:
+    FIGURE_SOURCES["f13_exact"] = (
+        ["exact_study/gradients"],
+        "bias, variance and weights of the expected gradients under drift",
+    )
+    FIGURE_SOURCES["f14_staleness"] = (
+        ["exact_study/pushes", "exact_study/training"],
+        "a bad response pushed down, and training on stale responses, exactly",
+    )
+
+
+def looks_of(frames):
+    """The methods to show and how: the exact study has its own."""
+    folder = "exact_study/" if frames[0].startswith("exact_study/") else ""
+    return f"{RESULTS}/{folder}methods/config.json"
+
+
 rule gate_curves:
     """Data of F1: every method's gate, measured on the objective itself."""
     input:
@@ -37,22 +87,22 @@ rule settings:
         " --choices {input.choices} --output {output.table} > {log} 2>&1"
 
 
-for figure, (looks, tables, title) in FIGURE_SOURCES.items():
+for figure, (frames, shows) in FIGURE_SOURCES.items():
 
     rule:
         name:
             f"plot_{figure}"
         input:
-            code("plot"),
+            code("plot", module_of(figure)),
             script=script("plot"),
-            methods=f"{RESULTS}/{looks}/config.json",
-            frames=[f"{RESULTS}/{table}.csv" for table in tables],
+            methods=looks_of(frames),
+            frames=[f"{RESULTS}/{frame}.csv" for frame in frames],
         output:
             png=report(
                 f"{FIGURES}/{figure}.png",
                 caption=f"../report/{figure}.rst",
-                category="Tables" if figure.startswith("t") else "Figures",
-                labels={"name": figure.split("_")[0].upper(), "shows": title},
+                category="Figures",
+                labels={"name": figure.split("_")[0].upper(), "shows": shows},
             ),
             pdf=f"{FIGURES}/{figure}.pdf",
             provenance=f"{FIGURES}/{figure}.json",
@@ -61,9 +111,37 @@ for figure, (looks, tables, title) in FIGURE_SOURCES.items():
         benchmark:
             f"{RESULTS}/benchmarks/plot/{figure}.tsv"
         localrule: True
-        params:
-            figure=figure,
-            frames=[f"{Path(table).name}={RESULTS}/{table}.csv" for table in tables],
         shell:
-            "python {input.script:q} --figure {params.figure} --methods {input.methods}"
-            " --inputs {params.frames:q} --output {output.png} > {log} 2>&1"
+            "python {input.script:q} --methods {input.methods} --inputs {input.frames}"
+            " --output {output.png} > {log} 2>&1"
+
+
+for table, (frames, shows) in TABLE_SOURCES.items():
+
+    rule:
+        name:
+            f"tabulate_{table}"
+        input:
+            code("write_table", module_of(table)),
+            script=script("write_table"),
+            template=checkout("workflow/report/table.html"),
+            methods=looks_of(frames),
+            frames=[f"{RESULTS}/{frame}.csv" for frame in frames],
+        output:
+            html=report(
+                f"{FIGURES}/{table}.html",
+                caption=f"../report/{table}.rst",
+                category="Tables",
+                labels={"name": table.split("_")[0].upper(), "shows": shows},
+            ),
+            markdown=f"{FIGURES}/{table}.md",
+            csv=f"{FIGURES}/{table}.csv",
+            provenance=f"{FIGURES}/{table}.json",
+        log:
+            f"{RESULTS}/logs/tabulate/{table}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/tabulate/{table}.tsv"
+        localrule: True
+        shell:
+            "python {input.script:q} --methods {input.methods} --inputs {input.frames}"
+            " --template {input.template:q} --output {output.html} > {log} 2>&1"

@@ -5,7 +5,7 @@ rule exact_study:
         script=script("exact_study"),
         config=f"{RESULTS}/exact_study/config.json",
     output:
-        [f"{RESULTS}/{table}.csv" for table in STUDY_TABLES],
+        [f"{RESULTS}/exact_study/{name}.csv" for name in ("gradients", "pushes", "training")],
         provenance=f"{RESULTS}/exact_study/provenance.json",
     log:
         f"{RESULTS}/logs/exact_study.log",

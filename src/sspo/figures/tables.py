@@ -1,214 +1,172 @@
-"""Tables drawn as figures: benchmarks with intervals (T1) and settings with their source (T4)."""
+"""What stands in the tables: benchmarks, the 2 x 2, tuning, settings and outcomes (T1 to T5)."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from functools import partial
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from pandas import DataFrame
+from numpy import nan
+from pandas import DataFrame, Series
 
+from sspo.config.names import MAIN
 from sspo.evidence.intervals import Interval, mean_interval
-from sspo.figures.curves import Frames, Methods
+from sspo.figures import inputs
+from sspo.figures.inputs import Frames, Methods, made_from
+from sspo.figures.markup import Table
 
-WIDTH = 5.5  # inches
-LINE = 0.145  # inches per line of text
-MARGIN = 0.03  # inches on both sides of a cell
-CHARACTER = 0.064  # inches, a little above the mean width of a character at 8 pt
-NO_BREAK = "\N{NO-BREAK SPACE}"
-CONTROLS = {"base": "Base (before RL)", "supervised": "Supervised only"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A table row: its cells, the columns in bold, and whether a rule is drawn above it."""
-
-    cells: Sequence[str]
-    bold: frozenset[int] = frozenset()
-    rule: bool = False
+EFFECTS = ["area", "drawdown", "test_pass@1", "test_greedy", "hard_pass@1"]
+CONTRASTS = ["level", "gate", "interaction"]
+OUTCOMES = ["area", "test_pass@1", "hard_pass@1", "drawdown", "collapsed", "final_entropy",
+            "final_kl", "test_response_tokens", "test_truncated", "drift"]  # fmt: skip
 
 
-def draw_benchmarks(frames: Frames, methods: Methods) -> Figure:
-    """T1: accuracy in % with 95 % intervals, by split and method.
-
-    The mean and t interval over seeds, or with a single seed that checkpoint's interval over
-    problems. Of several k in pass@k and maj@k the largest is shown. A value is bold only where its
-    interval lies above all others of its split.
-    """
+@made_from(evaluations=("run", "method", "split", "metric", "value", "low", "high"))
+def tabulate_benchmarks(frames: Frames, methods: Methods) -> Table:
+    """T1: accuracy in % with 95 % intervals, by split and method."""
     evaluations = frames["evaluations"]
-    metrics = shown_metrics(evaluations["metric"].unique())
-    rows = [Row(("", "n", *metrics))]
-    for split, part in evaluations.groupby("split", sort=False):
-        rows.append(Row((split.replace("_", " "),), bold=frozenset({0}), rule=True))
-        rows += _split_rows(part, metrics, methods)
-    widths = [1.12, 0.18, *[(WIDTH - 1.3) / len(metrics)] * len(metrics)]
-    note = (
+    metrics = shown_metrics(evaluations["metric"])
+    lines = []
+    for split, of_split in evaluations.groupby("split", sort=False):
+        for method in {**inputs.CONTROLS, **methods}:
+            rows = of_split[of_split["metric"].isin(metrics) & (of_split["method"] == method)]
+            found = {name: accuracy(rows[rows["metric"] == name]) for name in metrics}
+            line = {
+                "split": split.replace("_", " "),
+                "method": inputs.method_label(method, methods),
+            }
+            lines += [{**line, "n": rows["run"].nunique(), **found}] if len(rows) else []
+    values = DataFrame(lines)
+    return Table(
+        "Accuracy after training",
         "% of problems, mean [95 % interval]; n: seeds. n > 1: t interval over seeds, cut at 0 and "
-        "100. n = 1: interval over problems. Bold: interval above all others of the split."
+        "100. n = 1: interval over problems. Bold: interval above all others of the split.",
+        values,
+        bold=values.groupby("split")[metrics].transform(stands_out),
+        formats={"": ".1f"},
     )
-    return draw_table(rows, widths, note, right_from=1)
 
 
-def shown_metrics(names: Sequence[str]) -> list[str]:
+def shown_metrics(names: Iterable[str]) -> list[str]:
     """pass@1, greedy, then pass@k and maj@k of the largest k, as far as they were measured.
 
     Raises:
         ValueError: none of them was.
     """
-    largest = {"pass": 1, "maj": 1}
-    for name in names:
-        kind, _, k = name.partition("@")
-        if kind in largest and k.isdecimal():
-            largest[kind] = max(largest[kind], int(k))
-    wanted = ["pass@1", "greedy", *(f"{kind}@{k}" for kind, k in largest.items() if k > 1)]
+    shares = {name: int(name.split("@")[1]) for name in names if "@" in name}
+    largest = {name.split("@")[0]: name for name in sorted(shares, key=shares.get)}
+    wanted = dict.fromkeys(["pass@1", "greedy", largest.get("pass"), largest.get("maj")])
     found = [name for name in wanted if name in set(names)]
     if not found:
         raise ValueError("evaluations hold none of pass@1, greedy, pass@k, maj@k; evaluate again")
     return found
 
 
-def benchmark_interval(rows: DataFrame) -> Interval | None:
-    """One method's mean and interval on one metric of one split; None without a value.
+def accuracy(rows: DataFrame) -> Interval:
+    """One method's mean and interval on one metric of one split in %, NaN without a value.
+
+    Of several runs it is the t interval over them, of a single one its own over problems.
 
     Args:
-        rows: one row per run, with ``value``, ``low`` and ``high``; the last two, the interval over
-            problems, are used for a single run only.
+        rows: one row per run, with ``value``, ``low`` and ``high``.
     """
     rows = rows.dropna(subset="value")
-    if len(rows) == 1:
-        return Interval(*rows.iloc[0][["value", "low", "high"]].astype(float))
-    return mean_interval(rows["value"]) if len(rows) else None
+    if rows.empty:
+        return Interval(nan, nan, nan)
+    single = rows.iloc[0][["value", "low", "high"]].astype(float)
+    interval = single if len(rows) == 1 else mean_interval(rows["value"])
+    return Interval(*(100.0 * min(max(end, 0.0), 1.0) for end in interval))
 
 
-def separate_best(intervals: Mapping[str, Interval]) -> str | None:
-    """The key whose interval lies above every other one, if there is one among several."""
-    if len(intervals) < 2:
-        return None
-    best = max(intervals, key=lambda name: intervals[name].mean)
-    others = [interval for name, interval in intervals.items() if name != best]
-    return best if all(intervals[best].low > other.high for other in others) else None
+def stands_out(intervals: Series) -> Series:
+    """Whether an interval lies above every other one, of which there is at least one."""
+    known = [interval for interval in intervals if interval.mean == interval.mean]
+    return intervals.map(
+        lambda one: len(known) > 1 and all(one is other or one.low > other.high for other in known)
+    )
 
 
-def draw_settings(frames: Frames, methods: Methods) -> Figure:
-    """T4: every hyperparameter, its value, and where it comes from.
-
-    ``settings`` has the columns key, value, source; with a column ``method`` its rows are grouped
-    under the method's label.
-    """
-    settings = frames["settings"].fillna("").astype(str)
-    sections = settings.groupby("method", sort=False) if "method" in settings else [("", settings)]
-    widths = [2.15, 1.4, 1.95]  # the longest key stays on one line
-    rows = [Row(("setting", "value", "source"), bold=frozenset({0, 1, 2}))]
-    for name, part in sections:
-        if name:
-            rows.append(Row((method_label(name, methods),), bold=frozenset({0}), rule=True))
-        for i, cells in enumerate(part[["key", "value", "source"]].itertuples(index=False)):
-            rows.append(Row(tuple(cells), rule=not name and i == 0))
-    return draw_table(rows, widths)
-
-
-def draw_table(
-    rows: Sequence[Row], widths: Sequence[float], note: str = "", right_from: int | None = None
-) -> Figure:
-    """Set rows of text with rules, long cells wrapped to their column.
-
-    Args:
-        rows: the header first; a row with fewer cells than columns runs over the width.
-        widths: of the columns, in inches.
-        note: set under the table.
-        right_from: columns from this one on are right-aligned.
-    """
-    wrapped = [_wrap(row, widths) for row in rows]
-    heights = [LINE * max(map(len, cells)) + 0.04 for cells in wrapped]
-    lines = textwrap.wrap(note, int(WIDTH / CHARACTER))
-    total = sum(heights) + LINE * len(lines) + (0.25 if lines else 0.16)
-    figure = Figure(figsize=(WIDTH, total))
-    page = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(total, 0))
-    page.set_axis_off()
-    top = 0.08
-    page.axhline(top, color="black", linewidth=0.9)
-    for row, cells, height in zip(rows, wrapped, heights, strict=True):
-        if row.rule:
-            page.axhline(top, color="black", linewidth=0.4)
-        _set_row(page, row, cells, widths, top, right_from)
-        top += height
-    page.axhline(top, color="black", linewidth=0.9)
-    for i, line in enumerate(lines):
-        page.text(MARGIN, top + 0.15 + LINE * i, line, color="0.3")
-    return figure
+@made_from(whole=True, factorial=("measure", "regime", "sspo", "sequence_hard", "contrast", "n",
+                                  "effect", "low", "high"))  # fmt: skip
+def tabulate_factorial(frames: Frames, methods: Methods) -> Table:
+    """T2: main effects of level and gate, and their interaction, with intervals over paired runs."""
+    rows = frames["factorial"]
+    rows = rows[(rows["regime"] == MAIN) & rows["measure"].isin(EFFECTS)]
+    points = 100.0 * rows[["effect", "low", "high"]].astype(float)
+    rows = rows.assign(points=[Interval(*ends) for ends in points.to_numpy()])
+    cells = rows.set_index(["sspo", "measure", "sequence_hard", "n", "contrast"])["points"]
+    values = cells.unstack(sort=False)[CONTRASTS].reset_index()
+    values = values.sort_values(
+        "measure", key=lambda names: names.map(EFFECTS.index), kind="stable"
+    )
+    values["sspo"] = "sequence-soft: " + _labels(values["sspo"], methods)
+    values["sequence_hard"] = _labels(values["sequence_hard"], methods)
+    values["measure"] = values["measure"].str.replace("_", " ")
+    return Table(
+        "The 2 x 2 of level and gate",
+        "Effect in points (0.01) [95 % t interval over paired runs], not adjusted, positive is better: "
+        "level is sequence minus token, gate soft minus hard, interaction what the soft gate gains "
+        "more at sequence level. Token-hard: GRPO; token-soft: SAPO. n: pairs (base model and seed). "
+        "Area under the validation curve, its worst drawdown.",
+        values.rename(columns={"sspo": "sequence-soft", "sequence_hard": "sequence-hard"}),
+        formats={"": "+.1f"},
+    )
 
 
-def _split_rows(part: DataFrame, metrics: Sequence[str], methods: Methods) -> list[Row]:
-    """The rows of one split: controls first, then the methods in their order."""
-    known = [*CONTROLS, *(name for name in methods if name not in CONTROLS)]
-    present = [name for name in known if (part["method"] == name).any()]
-    table = {
-        metric: {
-            name: interval
-            for name in present
-            if (interval := _in_percent(part, name, metric)) is not None
-        }
-        for metric in metrics
-    }
-    best = {metric: separate_best(intervals) for metric, intervals in table.items()}
-    measured = part[part["metric"].isin(metrics)]
-    rows = []
-    for name in present:
-        seeds = measured.loc[measured["method"] == name, "run"].nunique()
-        values = [_cell(table[metric].get(name)) for metric in metrics]
-        bold = frozenset(i + 2 for i, metric in enumerate(metrics) if best[metric] == name)
-        rows.append(Row((method_label(name, methods), str(seeds), *values), bold))
-    return rows
+@made_from(trials=inputs.TRIAL)
+def tabulate_tuning(frames: Frames, methods: Methods) -> Table:
+    """T3: every tuning trial, its validation accuracy, and what was chosen."""
+    trials = frames["trials"]
+    trials = trials.assign(
+        method=_labels(trials["method"], methods),
+        parameters=trials["params"].map(inputs.short_params),
+        score=100.0 * trials["score"],
+    )
+    cells = trials.set_index(["method", "parameters", "learning_rate"])[["score", "chosen"]]
+    wide = (
+        cells.unstack(sort=False).sort_index(axis="columns").rename(columns="{:g}".format, level=1)
+    )
+    return Table(
+        "Tuning trials",
+        "Columns: learning rate. Validation pass@1 in %, mean over training; one run per trial. Bold: "
+        "chosen. The first row of a method has its published or default parameters.",
+        wide["score"].reset_index(),
+        bold=wide["chosen"].reset_index(drop=True),
+        formats={"": ".1f"},
+    )
 
 
-def _in_percent(part: DataFrame, name: str, metric: str) -> Interval | None:
-    interval = benchmark_interval(part[(part["method"] == name) & (part["metric"] == metric)])
-    if interval is None:
-        return None
-    return Interval(*(100.0 * min(max(bound, 0.0), 1.0) for bound in interval))
+@made_from(settings=("method", "key", "value", "source"))
+def tabulate_settings(frames: Frames, methods: Methods) -> Table:
+    """T4: every hyperparameter, its value, and where it comes from."""
+    settings = frames["settings"][["method", "key", "value", "source"]].fillna("").astype(str)
+    labels = _labels(settings["method"], methods).replace("", "all methods")
+    values = settings.assign(method=labels).rename(columns={"key": "setting"})
+    return Table("Settings and their sources", "", values)
 
 
-def _cell(interval: Interval | None) -> str:
-    if interval is None:
-        return "\N{EN DASH}"
-    mean, low, high = (f"{value:.1f}".replace("100.0", "100") for value in interval)
-    if "nan" in (low, high):  # a single checkpoint without an interval over problems
-        return mean
-    return f"{mean} [{low}, {high}]".replace(" ", NO_BREAK)
+@made_from(whole=True, runs=(*inputs.RUN, *OUTCOMES))
+def tabulate_outcomes(frames: Frames, methods: Methods) -> Table:
+    """T5: what every method came to in every regime, means over runs."""
+    runs = frames["runs"]
+    groups = runs.groupby(["regime", "method"])
+    means = groups[OUTCOMES].mean()
+    means.insert(0, "n", groups.size())
+    order = [(r, m) for r in runs["regime"].unique() for m in methods if (r, m) in means.index]
+    values = means.loc[order].reset_index()
+    values["method"] = _labels(values["method"], methods)
+    values.columns = values.columns.str.replace("_", " ").str.replace("kl", "KL")
+    return Table(
+        "Outcomes by regime",
+        "Means over n runs. Area under the validation curve; pass@1 on test and hard; drawdown of the "
+        "validation curve; collapsed: share of runs; entropy and KL to the initial policy at the end, "
+        "nats per token; tokens per test response and share truncated; drift: root mean square "
+        "log-ratio, nats.",
+        values,
+        formats={"": ".3f", "test response tokens": ".1f"},
+    )
 
 
-def method_label(name: str, methods: Methods) -> str:
-    """A method's or control's name in figures and tables."""
-    return methods.get(name, {}).get("label") or CONTROLS.get(name, name)
-
-
-def _wrap(row: Row, widths: Sequence[float]) -> list[list[str]]:
-    """The lines of every cell; a cell with no-break spaces stays on one."""
-    if len(row.cells) < len(widths):
-        return [[text] for text in row.cells]
-    pairs = zip(row.cells, widths, strict=True)
-    return [
-        [text] if NO_BREAK in text else textwrap.wrap(text, int(width / CHARACTER))
-        for text, width in pairs
-    ]
-
-
-def _set_row(
-    page: Axes,
-    row: Row,
-    cells: Sequence[Sequence[str]],
-    widths: Sequence[float],
-    top: float,
-    right_from: int | None,
-) -> None:
-    left = 0.0
-    for i, (lines, width) in enumerate(zip(cells, widths, strict=False)):
-        right = right_from is not None and i >= right_from
-        style = {"ha": "right" if right else "left", "parse_math": False}
-        style["weight"] = "bold" if i in row.bold else "normal"
-        for j, line in enumerate(lines):
-            x = left + width - MARGIN if right else left + MARGIN
-            page.text(x, top + 0.135 + LINE * j, line, **style)
-        left += width
+def _labels(names: Series, methods: Methods) -> Series:
+    """What methods are called; several, joined by a plus, each by its own name."""
+    label = partial(inputs.method_label, methods=methods)
+    return names.map(lambda joined: " + ".join(map(label, joined.split("+"))))
