@@ -21,7 +21,7 @@ NVIDIA := $(shell command -v nvidia-smi 2>/dev/null)
 AUDIT := .venv-audit/bin/pip-audit
 UV := .venv-uv/bin/uv
 
-.PHONY: help reproduce smoke evidence plan status report verify reference check lint types test test-extras \
+.PHONY: help reproduce smoke evidence plan status report verify reference check lint types test test-extras schema \
   coverage mutants fuzz bench audit environment vllm lora trl slurm locks config clean
 
 help: ## this list
@@ -67,7 +67,7 @@ lint: environment ## style, import contracts and Snakemake's own lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(IN_VENV) snakemake --lint
 
 types: environment ## mypy over src
@@ -145,6 +145,10 @@ trl: environment ## add TRL and accelerate, for methods with trainer: trl
 # report, so the lock stays: no dependencies, and no extra, which would bring them.
 slurm: environment ## add Snakemake's SLURM executor, for profiles/slurm
 	$(INSTALL) --no-deps snakemake-executor-plugin-slurm==2.8.0 snakemake-executor-plugin-slurm-jobstep==0.6.1
+
+schema: environment ## docs/settings.md and the JSON Schema of profiles, from the settings in the code
+	$(BIN)/python workflow/scripts/describe_settings.py --default config/default.yaml \
+	  --schema workflow/schemas/config.schema.json --table docs/settings.md
 
 # What is locked stays, unless pyproject.toml rules it out. Hashes are left out: builds of PyTorch
 # for CPUs and those on PyPI share a version, not a file.
