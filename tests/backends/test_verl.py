@@ -99,6 +99,7 @@ def verl():
     return losses, ActorConfig
 
 
+@pytest.mark.verl
 def test_registered_losses_are_found_by_their_mode(verl):
     losses, _ = verl
     methods = {name: {"objective": name, "params": PARAMS[name]} for name in LOSSES}
@@ -110,6 +111,7 @@ def test_registered_losses_are_found_by_their_mode(verl):
         assert found[0] == evaluate(policy_loss(name, PARAMS[name]), batch)[0]
 
 
+@pytest.mark.verl
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("mode", VERL)
 def test_verls_own_losses_agree_with_the_table(verl, mode, seed):

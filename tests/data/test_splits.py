@@ -372,6 +372,7 @@ class Parrot:
         return [Completion([1], r"\boxed{25}", "stop", [0.0]) for _ in prompts]
 
 
+@pytest.mark.slow
 def test_prepare_data_writes_splits_that_the_evaluation_reads_unchanged(
     tmp_path, tokenizer, math_reward
 ):
@@ -406,6 +407,7 @@ def test_prepare_data_writes_splits_that_the_evaluation_reads_unchanged(
     assert summarize(records, [1])["pass@1"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_missing_file_stops_prepare_data_with_one_line(tmp_path):
     ran = prepare(tmp_path, data_config(tmp_path, ["gsm8k_train"], ["aime24"], 1))
     assert ran.returncode == 1

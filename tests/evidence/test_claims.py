@@ -286,17 +286,20 @@ def family_errors(families, verdict: str, adjust: bool, smallest: float = 0.0) -
     return hits / len(families)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verdict", ["supported", "contradicted"])
 def test_false_verdicts_on_the_null_stay_near_the_stated_level_with_holm(null_families, verdict):
     """At level 0.9 and no smallest effect either verdict is an error of at most 5 % per claim."""
     assert 0.02 <= family_errors(null_families, verdict, adjust=True) <= 0.065
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verdict", ["supported", "contradicted"])
 def test_without_adjustment_four_baselines_err_more_often(null_families, verdict):
     assert family_errors(null_families, verdict, adjust=False) > 0.08
 
 
+@pytest.mark.slow
 def test_a_smallest_effect_makes_false_support_rarer_still(null_families):
     few = family_errors(null_families, "supported", adjust=True, smallest=0.02)
     assert few < family_errors(null_families, "supported", adjust=True)

@@ -76,6 +76,7 @@ def seeds_by_problems(rng: np.random.Generator, seeds: int, difficulty: float) -
     return 0.5 + by_seed + by_problem + rng.normal(0, 0.1, (seeds, 200))
 
 
+@pytest.mark.slow
 def test_two_level_bootstrap_covers_new_seeds_and_problems_with_many_seeds():
     rng = np.random.default_rng(0)
 
@@ -172,6 +173,7 @@ def two_splits(rng: np.random.Generator, seeds: int) -> list[np.ndarray]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", [np.mean, interquartile_mean])
 def test_stratified_bootstrap_covers_95_percent_with_many_seeds(statistic):
     rng = np.random.default_rng(0)

@@ -32,6 +32,7 @@ def test_the_code_of_a_figure_is_its_own_family_and_what_all_share(name):
     assert not used & others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["f1_gates", "f6_log_ratio", "f10_staleness", "f16_verdicts",
                                   "f13_exact", "t2_factorial"])  # fmt: skip
 def test_the_code_of_a_figure_holds_every_module_that_is_loaded_to_make_it(name):

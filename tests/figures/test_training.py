@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from sspo.config.errors import ConfigError
 from sspo.evidence.intervals import mean_interval
@@ -83,6 +85,18 @@ def make_metrics(seeds: int, missing: bool = False) -> pd.DataFrame:
 
 
 def make_frames(seeds: int = 3, missing: bool = False) -> dict[str, pd.DataFrame]:
+    """What every figure is drawn from: copies, free to be changed."""
+    return {name: frame.copy() for name, frame in _frames(seeds, missing).items()}
+
+
+@cache
+def drawn(name: str, seeds: int = 3, missing: bool = False) -> Figure:
+    """A figure of these frames, one for all tests that only look at it."""
+    return load(name)(make_frames(seeds, missing), METHODS)
+
+
+@cache
+def _frames(seeds: int, missing: bool) -> dict[str, pd.DataFrame]:
     ratio = np.logspace(-1, 1, 21)
     gates = [
         pd.DataFrame({"ratio": ratio, "value": ratio**0.5 - 1, "coefficient": ratio**-0.5}).assign(
@@ -116,10 +130,11 @@ def texts(figure) -> list[str]:
     return [text.get_text() for panel in figure.axes for text in panel.texts]
 
 
-def holds(drawn, x, y) -> bool:
-    return any(np.array_equal(dx, x) and np.array_equal(dy, y) for dx, dy in drawn)
+def holds(curves, x, y) -> bool:
+    return any(np.array_equal(dx, x) and np.array_equal(dy, y) for dx, dy in curves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "missing"),
     [(1, False), (3, False), (3, True)],
@@ -127,16 +142,16 @@ def holds(drawn, x, y) -> bool:
 )
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_hold_their_text_and_legends_beside_the_data(name, seeds, missing):
-    figure = load(name)(make_frames(seeds, missing), METHODS)
+    figure = drawn(name, seeds, missing)
     assert figure.get_figwidth() == 5.5
     FigureCanvasAgg(figure).draw()
+    panels = [panel.get_tightbbox() for panel in all_axes(figure)]
     for part in (figure, *figure.subfigs):
         for legend in part.legends:
             box = legend.get_window_extent()
             assert figure.bbox.containsx(box.x0)
             assert figure.bbox.containsx(box.x1)
-            for panel in all_axes(figure):
-                assert not box.overlaps(panel.get_tightbbox())
+            assert not any(box.overlaps(panel) for panel in panels)
     for panel in all_axes(figure):
         if panel.axison:
             box = panel.get_tightbbox(for_layout_only=False)
@@ -150,8 +165,7 @@ def test_figures_hold_their_text_and_legends_beside_the_data(name, seeds, missin
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing values"])
 @pytest.mark.parametrize("name", DRAWN)
 def test_drawn_lines_are_the_measured_values(name, missing):
-    frames = make_frames(missing=missing)
-    figure = load(name)(frames, METHODS)
+    frames, figure = make_frames(missing=missing), drawn(name, missing=missing)
     for column in DRAWN[name]:
         for method in RUN:
             rows = frames["metrics"].query("method == @method").dropna(subset=column)
@@ -162,7 +176,7 @@ def test_drawn_lines_are_the_measured_values(name, missing):
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing values"])
 @pytest.mark.parametrize("name", FIGURES)
 def test_axis_limits_cut_no_line(name, missing):
-    for panel in all_axes(load(name)(make_frames(missing=missing), METHODS)):
+    for panel in all_axes(drawn(name, missing=missing)):
         for line in (line for line in panel.lines if line.get_gid()):
             for values, (low, high) in (
                 (line.get_xdata(), panel.get_xlim()),
@@ -172,8 +186,7 @@ def test_axis_limits_cut_no_line(name, missing):
 
 
 def test_mean_is_drawn_only_where_every_seed_was_measured():
-    frames = make_frames(missing=True)
-    figure = load("f2_reward")(frames, METHODS)
+    frames, figure = make_frames(missing=True), drawn("f2_reward", missing=True)
     wide = (
         frames["metrics"]
         .query("method == 'grpo'")
@@ -187,40 +200,37 @@ def test_mean_is_drawn_only_where_every_seed_was_measured():
 
 
 def test_band_is_the_t_interval_over_seeds_and_does_not_set_the_limits():
-    frames = make_frames(seeds=2)  # with two seeds t = 12.7: far wider than the data
+    frames = {"metrics": make_metrics(seeds=2)}  # with two seeds t = 12.7: far wider than the data
     figure = load("f4_entropy")(frames, METHODS)
     panel = figure.axes[0]
     [band] = [c for c in panel.collections if c.get_gid() == "grpo"]
-    drawn = {round(y, 9) for y in band.get_paths()[0].vertices[:, 1]}
+    edges = {round(y, 9) for y in band.get_paths()[0].vertices[:, 1]}
     rows = frames["metrics"].query("method == 'grpo' and step > 0")
     for _, values in rows.groupby("step")["entropy"]:
         _, low, high = mean_interval(values)
-        assert {round(low, 9), round(high, 9)} <= drawn
-    assert panel.get_ylim()[1] < max(drawn)
+        assert {round(low, 9), round(high, 9)} <= edges
+    assert panel.get_ylim()[1] < max(edges)
 
 
 def test_accuracy_against_tokens_stands_at_the_seeds_own_tokens():
-    frames = make_frames()
-    figure = load("f3_accuracy")(frames, METHODS)
+    frames, figure = make_frames(), drawn("f3_accuracy")
     rows = frames["metrics"].query("run == 'gspo-s2'").dropna(subset="greedy")
-    drawn = lines(figure, "gspo gspo-s2")
-    assert holds(drawn, rows["sampled_tokens"], rows["greedy"])
+    assert holds(lines(figure, "gspo gspo-s2"), rows["sampled_tokens"], rows["greedy"])
 
 
 def test_supervised_control_is_drawn_in_grey_and_against_steps_only():
-    frames = make_frames()
     for name in DRAWN:
-        figure = load(name)(frames, METHODS)
+        figure = drawn(name)
         control = [a for a in all_axes(figure) for x in a.lines if x.get_gid() == "supervised"]
         assert len(control) == (2 if name == "f3_accuracy" else 0)
-    control = lines(load("f3_accuracy")(frames, METHODS), "supervised")
+    control = lines(drawn("f3_accuracy"), "supervised")
     assert [list(x) for x, _ in control] == [[0, 4, 8, 12]] * 2
 
 
 # Colours of f16 are verdicts; its rows name the methods.
 @pytest.mark.parametrize("name", sorted(FIGURES.keys() - {"f16_verdicts"}))
 def test_a_method_keeps_its_colour_in_every_figure(name):
-    figure = load(name)(make_frames(), METHODS)
+    figure = drawn(name)
     for method in RUN:
         ids = [(x.get_gid() or "", x) for panel in all_axes(figure) for x in panel.lines]
         own = [x for gid, x in ids if gid.split(" ")[0] == method]
@@ -249,8 +259,7 @@ def test_curves_show_the_main_regime_and_base_model_alone():
 
 
 def test_near_identical_methods_are_told_apart_without_colour():
-    frames = make_frames()
-    figure = load("f9_length")(frames, METHODS)
+    figure = drawn("f9_length")
     looks = {
         (str(line.get_linestyle()), line.get_marker(), str(line._unscaled_dash_pattern))
         for line in figure.axes[0].lines
@@ -260,10 +269,11 @@ def test_near_identical_methods_are_told_apart_without_colour():
 
 
 def test_a_quantity_that_was_never_measured_says_so():
-    figure = load("f5_kl")(make_frames(missing=True), METHODS)
+    figure = drawn("f5_kl", missing=True)
     assert texts(figure) == ["not measured"] * len(RUN)
 
 
+@pytest.mark.slow
 def test_saving_twice_gives_the_same_bytes_without_a_date(tmp_path):
     for name in ("f3_accuracy", "f6_log_ratio"):
         for copy in ("first", "second"):
@@ -276,6 +286,7 @@ def test_saving_twice_gives_the_same_bytes_without_a_date(tmp_path):
         assert b"/Type3" not in pdf
 
 
+@pytest.mark.slow
 def test_plotting_loads_neither_torch_nor_pyplot():
     code = (
         "import sys; from sspo.figures.registry import FIGURES, TABLES, load;"

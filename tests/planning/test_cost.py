@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 import torch
 import yaml
 
@@ -82,6 +83,7 @@ def plan(folder, file):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_without_the_device_there_are_no_hours(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_memory("cuda") is None
@@ -92,6 +94,7 @@ def test_without_the_device_there_are_no_hours(tmp_path, monkeypatch):
     assert "GPU hours" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_measured_step_gives_hours_and_is_not_measured_twice(tmp_path):
     file, rates = profile(tmp_path, {}), tmp_path / "rates.json"
     done = plan(tmp_path, file)
@@ -105,6 +108,7 @@ def test_a_measured_step_gives_hours_and_is_not_measured_twice(tmp_path):
     assert rates.read_bytes() == written
 
 
+@pytest.mark.slow
 def test_a_measured_step_of_another_run_gives_no_hours(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, other = (
@@ -117,6 +121,7 @@ def test_a_measured_step_of_another_run_gives_no_hours(tmp_path, monkeypatch):
     assert other.rates(file) is None
 
 
+@pytest.mark.slow
 def test_a_plan_that_cannot_fit_ends_with_one_line_and_an_error(tmp_path):
     changes = {
         "model": {"hidden_size": 65536, "heads": 64, "layers": 400, "mlp_size": 65536},

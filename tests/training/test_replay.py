@@ -191,6 +191,7 @@ def test_a_damaged_batch_is_refused_by_name(failed, damage):
         replay(failed[0])
 
 
+@pytest.mark.slow
 def test_the_script_prints_where_it_begins(failed):
     command = [sys.executable, ROOT / "workflow/scripts/replay.py", "--failure", failed[0]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SSPO_PIPELINE": ""}

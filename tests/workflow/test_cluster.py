@@ -24,7 +24,6 @@ EXECUTOR = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not No
 
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.slow,
     pytest.mark.skipif(not INSTALLED, reason="no slurmctld: install slurmctld, slurmd and munge"),
     pytest.mark.skipif(not EXECUTOR, reason="no SLURM executor: `make slurm`"),
 ]

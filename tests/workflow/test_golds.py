@@ -14,6 +14,8 @@ from sspo.experiment.expand import expand_profile
 from support.paths import ROOT
 from support.supervised_runs import PROBLEMS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("script", "place", "inputs"),

@@ -12,6 +12,8 @@ import pytest
 
 from support.pipelines import FAKE_PYTHON, Background, Workspace, copy_of, results_of, wait_for
 
+pytestmark = pytest.mark.kills
+
 # Before it writes, a pretended training run signs in and waits for the file "go".
 SLOW_TRAINING = """
 if script == "train":
@@ -111,7 +113,6 @@ KILLS = 3
 TARGETS = ("results/summary/evaluations.csv", "figures/f3_accuracy.png")
 
 
-@pytest.mark.slow
 def test_a_pipeline_killed_again_and_again_ends_with_the_same_bytes(tmp_path):
     whole = Workspace(tmp_path / "whole", fake=False)
     whole.edit(experiment__seeds=[0])

@@ -1,7 +1,6 @@
 """The pipeline: what an edit reruns, what bad input costs, equal results on one and two cores."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sspo.pipeline.verification import figure_files, result_files, verify
 from support.paths import ROOT
 from support.pipelines import STUDY, Workspace
+
+pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 
@@ -59,6 +59,7 @@ def test_editing_one_loss_parameter_reruns_only_the_runs_that_use_it(workspace):
     assert len(plots(planned)) == 18
 
 
+@pytest.mark.trl
 def test_a_run_inside_trl_is_launched_by_accelerate_and_reruns_for_no_other(workspace):
     pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
     (workspace.folder / "two.yaml").write_text("num_processes: 2\n")
@@ -122,6 +123,7 @@ def test_jobs_on_a_gpu_hold_the_only_one(workspace):
     assert {found[job]["gpu"] for job in WITH_A_MODEL} == {"1"}
 
 
+@pytest.mark.trl
 def test_a_run_inside_trl_asks_for_a_gpu_per_process(workspace):
     pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
     (workspace.folder / "two.yaml").write_text("num_processes: 2\n")
@@ -295,111 +297,3 @@ def test_an_unknown_profile_is_refused_with_the_known_ones():
     assert "CONFIG=nonsense" in done.stderr
     assert "default" in done.stderr
     assert "smoke" in done.stderr
-
-
-NEW_OBJECTIVE = '''
-
-def reinforce(batch, *, scale):
-    """Plain REINFORCE, scaled."""
-    return scale * batch.advantages * batch.logprobs, torch.ones_like(batch.advantages)
-
-
-LOSSES["reinforce"] = Objective(reinforce, "token")
-'''
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """The tiny pipeline run for real with a new objective: one function, table and YAML entry."""
-    workspace = Workspace(tmp_path_factory.mktemp("real"), fake=False)
-    workspace.append("src/sspo/objectives/losses.py", NEW_OBJECTIVE)
-    workspace.edit(
-        **STUDY,
-        tuning__params={"reinforce": [{"scale": 1.0}], "sspo": STUDY["tuning"]["params"]["sspo"]},
-        experiment__methods=["reinforce", "sspo"],
-        experiment__seeds=[0],
-        methods__reinforce={
-            "label": "REINFORCE",
-            "color": "#123456",
-            "objective": "reinforce",
-            "params": {"scale": 1.0},
-        },
-    )
-    workspace.run("--cores", "2")
-    return workspace
-
-
-@pytest.mark.slow
-def test_a_new_objective_needs_one_function_one_table_entry_and_one_yaml_entry(real):
-    steps = (real.folder / "results/runs/reinforce-s0/metrics.jsonl").read_text().splitlines()
-    assert len(steps) == 3
-    assert "reinforce" in (real.folder / "results/summary/evaluations.csv").read_text()
-    assert (real.folder / "figures/f3_accuracy.png").stat().st_size > 10_000
-
-
-@pytest.mark.slow
-def test_verify_finds_one_flipped_byte_in_every_file_of_a_real_experiment(real, monkeypatch):
-    monkeypatch.chdir(real.folder)
-    monkeypatch.setattr("sspo.pipeline.verification.ROOT", real.folder)
-    intact = verify("results", "figures")
-    assert intact.problems == []
-    assert intact.files > 80
-    for path in map(str, [*result_files(Path("results")), *figure_files(Path("figures"))]):
-        content = Path(path).read_bytes()
-        middle = len(content) // 2
-        flipped = bytes([content[middle] ^ 1])
-        Path(path).write_bytes(content[:middle] + flipped + content[middle + 1 :])
-        found = {problem.path for problem in verify("results", "figures").problems}
-        Path(path).write_bytes(content)
-        assert path in found
-    assert verify("results", "figures").problems == []
-
-
-@pytest.mark.slow
-def test_one_core_and_two_cores_give_the_same_results(real, tmp_path):
-    other = Workspace.__new__(Workspace)
-    other.folder, other.path = tmp_path / "copy", real.path
-    ignored = shutil.ignore_patterns("results", "figures", ".snakemake")
-    shutil.copytree(real.folder, other.folder, ignore=ignored)
-    other.run(
-        "--cores", "1", "results/runs/sspo-s0/eval.json", "results/runs/supervised-s0/eval.json"
-    )
-    for run in ("sspo-s0", "supervised-s0"):
-        for name in ("metrics.jsonl", "completions.jsonl.gz", "model/model.safetensors"):
-            files = [w.folder / "results" / "runs" / run / name for w in (real, other)]
-            assert files[0].read_bytes() == files[1].read_bytes(), (run, name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [("missing", "base/model: no checkpoint here"), ("truncated", "base/model: checkpoint cannot")],
-)
-def test_a_damaged_base_checkpoint_stops_a_run_with_one_line(real, tmp_path, damage, message):
-    results = tmp_path / "results"
-    shutil.copytree(real.folder / "results", results)
-    model = results / "base" / "model"
-    if damage == "missing":
-        (model / "config.json").unlink()
-    else:
-        weights = (model / "model.safetensors").read_bytes()
-        (model / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    run = results / "runs" / "sspo-s0"
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    command = [sys.executable, ROOT / "workflow/scripts/train.py"]
-    arguments = {
-        "config": run / "config.json",
-        "base": model,
-        "problems": results / "data/train.jsonl",
-        "validation": results / "data/validation.jsonl",
-        "tracking": results / "tracking/config.json",
-        "output": run,
-    }
-    command += [part for name, path in arguments.items() for part in (f"--{name}", path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 1
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

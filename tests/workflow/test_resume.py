@@ -15,13 +15,12 @@ from sspo.experiment.expand import expand_profile
 from sspo.pipeline.files import write_json
 from support.paths import ROOT
 
-KILLS = 3  # per method
 
-
-def small_config():
-    """The default experiment, every method, at sizes that train in seconds."""
+def small_config(*methods):
+    """The default experiment at sizes that train in seconds; without methods named, all and the control."""
     config = yaml.safe_load((ROOT / "config/default.yaml").read_text(encoding="utf-8"))
-    config["experiment"] |= {"methods": list(config["methods"]), "seeds": [0], "control": True}
+    chosen = methods or config["methods"]
+    config["experiment"] |= {"methods": [*chosen], "seeds": [0], "control": not methods}
     for name, split in config["task"]["splits"].items():
         split["size"] = 64 if name == "warmup" else 16
     config["model"] |= {"hidden_size": 16, "layers": 1, "heads": 1, "mlp_size": 16}
@@ -77,23 +76,33 @@ def made_by(results):
     return {str(p.relative_to(results)): p.read_bytes() for p in kept}
 
 
-@pytest.mark.slow
-def test_training_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    configs = expand_profile(check_profile(small_config(), "default.yaml"), "default.yaml")
-    for folder in (whole, killed):
-        for place, config in configs.items():
-            write_json(folder / place / "config.json", config)
+def assert_kills_change_nothing(folder, config, kills, least):
+    """Every script of an experiment run whole, then with so many kills each: the same files."""
+    whole, killed = folder / "whole", folder / "killed"
+    configs = expand_profile(check_profile(config, "default.yaml"), "default.yaml")
+    for results in (whole, killed):
+        for place, content in configs.items():
+            write_json(results / place / "config.json", content)
     jobs = [["prepare_data", arguments("prepare_data", "data"), 0, 0]]
-    jobs.append(["pretrain", arguments("pretrain", "base"), 1, KILLS])
+    jobs.append(["pretrain", arguments("pretrain", "base"), 1, kills])
     for number, run in enumerate((p for p in configs if p.startswith("runs/")), start=2):
         script = "train_control" if "supervised" in run else "train"
-        jobs.append([script, arguments(script, run), number, KILLS])
+        jobs.append([script, arguments(script, run), number, kills])
         jobs.append(["evaluate", arguments("evaluate", run), -number, 1])
     lives = [life for job in run_children(whole, killed, jobs) for life in job["lives"]]
-    assert sum(life["killed"] for life in lives) >= 20
+    assert sum(life["killed"] for life in lives) >= least
     assert all(life.get("ok", True) for life in lives)
     first, second = made_by(whole), made_by(killed)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
     assert not list(killed.rglob("checkpoint")), "saved states are cleared at the end"
+
+
+@pytest.mark.slow
+def test_a_run_killed_once_ends_with_the_same_bytes(tmp_path):
+    assert_kills_change_nothing(tmp_path, small_config("sspo"), kills=1, least=2)
+
+
+@pytest.mark.kills
+def test_training_of_every_method_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
+    assert_kills_change_nothing(tmp_path, small_config(), kills=3, least=20)

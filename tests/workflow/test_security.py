@@ -127,6 +127,7 @@ def finished(tmp_path_factory):
     return workspace
 
 
+@pytest.mark.slow
 def test_a_hostile_label_is_text_and_nothing_else(finished):
     assert not list(finished.folder.rglob("*pwned*"))
     label = yaml.safe_load((finished.folder / "tiny.yaml").read_text())["methods"]["sspo"]["label"]
@@ -134,6 +135,7 @@ def test_a_hostile_label_is_text_and_nothing_else(finished):
     assert yaml.safe_load(methods)["sspo"]["label"] == label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {"results_dir": "results; touch pwned"},
     {"results_dir": "../outside"},
@@ -151,12 +153,14 @@ def test_snakemake_refuses_hostile_folders_and_names_before_it_does_anything(tmp
     assert not (workspace.folder / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_value_given_on_the_command_line_is_checked_as_well(finished):
     done = finished.snakemake("--cores", "1", "--config", "results_dir=../outside")
     assert done.returncode != 0
     assert "results_dir = '../outside'" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_html_report_holds_no_completion_and_no_label_as_markup(finished):
     finished.run("--cores", "1", "--report", "results/report.html")
     report = (finished.folder / "results/report.html").read_text(encoding="utf-8")

@@ -202,6 +202,7 @@ def run_script(folder: Path, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run([*command, *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_script_takes_the_choices_and_refuses_a_tuned_study_without_them(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(small_study()))
     (tmp_path / "choices.json").write_text(json.dumps(CHOICES))

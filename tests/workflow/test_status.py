@@ -7,9 +7,13 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from sspo.pipeline.locks import hold_folder
 from sspo.training.progress import Progress
 from support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_status_tells_done_running_and_waiting_runs_apart(tmp_path):
