@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from sspo.config.errors import ConfigError
 from sspo.config.reading import plain
@@ -21,7 +22,7 @@ from sspo.evidence.claims import (
 )
 from sspo.evidence.comparisons import holm, t_p_value
 from sspo.evidence.factorial import CELLS, contrasts, factorial_effects
-from sspo.evidence.intervals import Interval, hierarchical_interval, paired_difference
+from sspo.evidence.intervals import Interval, hierarchical_interval
 from sspo.evidence.protocol import CLAIMS, Factorial, Measure, check_scores, load_plan
 from sspo.evidence.report import claims_report
 from support.paths import CLAIMS_PLAN
@@ -188,8 +189,9 @@ def test_effect_interval_and_p_values_are_those_of_the_paired_differences():
     table = runs.pivot(index="seed", columns="method", values="drawdown")
     found = next(c for c in compare(PLAN, runs) if (c.measure, c.baseline) == ("drawdown", "grpo"))
     better = (table["grpo"] - table["sspo"]).to_numpy()
-    expected = paired_difference(table["grpo"], table["sspo"])
-    assert (found.effect, found.low, found.high) == pytest.approx(tuple(expected))
+    student = stats.ttest_rel(table["grpo"], table["sspo"]).confidence_interval(0.95)
+    expected = (better.mean(), student.low, student.high)
+    assert (found.effect, found.low, found.high) == pytest.approx(expected)
     assert found.n == 6 and found.missing == 0
     assert found.sspo_mean == pytest.approx(table["sspo"].mean())
     assert found.baseline_mean == pytest.approx(table["grpo"].mean())
@@ -427,8 +429,9 @@ def test_factorial_interval_is_that_of_the_paired_contrast():
     table = runs.pivot(index="seed", columns="method", values="area")
     by_hand = (table["sspo"] - table["gspo"]) - (table["sapo"] - table["grpo"])
     row = effect_of(factorial_effects(PLAN, runs), "interaction", "gspo")
-    expected = paired_difference(by_hand, np.zeros(6))
-    assert (row["effect"], row["low"], row["high"]) == pytest.approx(tuple(expected))
+    student = stats.ttest_1samp(by_hand, 0.0).confidence_interval(0.95)
+    expected = (by_hand.mean(), student.low, student.high)
+    assert (row["effect"], row["low"], row["high"]) == pytest.approx(expected)
     assert row["n"] == 6
 
 
