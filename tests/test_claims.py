@@ -11,7 +11,6 @@ import pytest
 from sspo.config.errors import ConfigError
 from sspo.evidence import claims
 from sspo.evidence.claims import (
-    add_spread,
     compare,
     decide,
     every_baseline,
@@ -22,6 +21,7 @@ from sspo.evidence.claims import (
 from sspo.evidence.comparisons import holm, t_p_value
 from sspo.evidence.factorial import CELLS, contrasts, factorial_effects
 from sspo.evidence.intervals import Interval, hierarchical_interval, paired_difference
+from sspo.evidence.measures import add_spread
 from sspo.evidence.protocol import CLAIMS, Factorial, Measure, check_scores, load_plan
 from sspo.evidence.report import claims_report
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sspo.pipeline.closure import SOURCE, code_files
 from sspo.pipeline.verification import figure_files, result_files, verify
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +115,20 @@ if script == "choose":
     (output / "choices.json").write_text(json.dumps({{"grpo": chosen, "sspo": chosen}}))
 """
 
+# Runs a script, and notes which modules of the project it loaded.
+TRACING_PYTHON = """#!{python}
+import atexit, json, os, pathlib, runpy, sys
+sys.argv = sys.argv[1:]
+arguments = [*sys.argv]
+def note():
+    files = [m.__file__ for n, m in list(sys.modules.items()) if n.split(".")[0] == "sspo"]
+    pathlib.Path("loaded").mkdir(exist_ok=True)
+    note = json.dumps({{"arguments": arguments, "files": files}})
+    pathlib.Path("loaded", str(os.getpid())).write_text(note)
+atexit.register(note)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 class Workspace:
     """A copy of the repository's code with a tiny configuration, in which Snakemake runs."""
@@ -131,11 +146,8 @@ class Workspace:
         self.write(TINY)
         binaries = folder / "bin"
         binaries.mkdir()
-        (binaries / "python").write_text(
-            FAKE_PYTHON.format(python=sys.executable)
-            if fake
-            else f'#!/bin/sh\nexec {sys.executable} "$@"\n'
-        )
+        python = FAKE_PYTHON if fake else TRACING_PYTHON
+        (binaries / "python").write_text(python.format(python=sys.executable))
         (binaries / "python").chmod(0o755)
 
     def write(self, overrides):
@@ -329,6 +341,12 @@ def test_editing_plotting_retrains_nothing(workspace):
     assert len(planned) == 18
 
 
+def test_an_edit_of_locks_and_settings_reruns_nothing(workspace):
+    for module in ("pipeline/locks", "pipeline/provenance", "config/settings"):
+        workspace.append(f"src/sspo/{module}.py", "\n# edited\n")
+    assert workspace.planned() == set()
+
+
 def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):
     workspace.append("src/sspo/objectives/losses.py", "\n# edited\n")
     planned = workspace.planned()
@@ -488,6 +506,27 @@ def test_a_new_objective_needs_one_function_one_table_entry_and_one_yaml_entry(r
     assert len(steps) == 3
     assert "reinforce" in (real.folder / "results/summary/evaluations.csv").read_text()
     assert (real.folder / "figures/f3_accuracy.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_no_script_loads_a_module_that_its_rule_does_not_declare(real):
+    """Locks and settings aside: what a config leaves out of the declared code is really not used."""
+    scripts = set()
+    for note in map(json.loads, (path.read_text() for path in real.folder.glob("loaded/*"))):
+        arguments = note["arguments"]
+        script = Path(arguments[0])
+        scripts.add(script.stem)
+        config = None
+        if script.stem in ("prepare_data", "pretrain", "train", "train_control", "evaluate"):
+            file = real.folder / arguments[arguments.index("--config") + 1]
+            config = json.loads(file.read_text())
+        declared = {
+            str(path.relative_to(SOURCE)) for path in code_files(ROOT / script, config=config)[1:]
+        }
+        loaded = {str(Path(file).relative_to(real.folder / "src")) for file in note["files"]}
+        undeclared = {file for file in loaded - declared if not file.endswith("__init__.py")}
+        assert all(file.startswith(("sspo/pipeline/", "sspo/config/")) for file in undeclared)
+    assert {"prepare_data", "pretrain", "train", "train_control", "evaluate", "judge"} <= scripts
 
 
 @pytest.mark.slow
