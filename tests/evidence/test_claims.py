@@ -10,7 +10,6 @@ from scipy import stats
 
 from sspo.evidence import claims
 from sspo.evidence.claims import (
-    add_spread,
     compare,
     decide,
     every_baseline,
@@ -21,6 +20,7 @@ from sspo.evidence.claims import (
 from sspo.evidence.comparisons import holm, t_p_value
 from sspo.evidence.factorial import factorial_effects
 from sspo.evidence.intervals import Interval, hierarchical_interval
+from sspo.evidence.measures import add_spread
 from sspo.evidence.protocol import CLAIMS
 from sspo.evidence.report import claims_report
 from support.claims import (

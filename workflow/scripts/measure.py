@@ -4,8 +4,13 @@ import pandas as pd
 
 from sspo.config.names import BASE, CONTROL
 from sspo.config.reading import load_json
-from sspo.evidence.claims import add_spread
-from sspo.evidence.measures import drift_measures, final_scores, run_measures, sampled_tokens
+from sspo.evidence.measures import (
+    add_spread,
+    drift_measures,
+    final_scores,
+    run_measures,
+    sampled_tokens,
+)
 from sspo.evidence.protocol import load_plan
 from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import parse_paths, run

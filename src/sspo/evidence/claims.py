@@ -176,17 +176,6 @@ def paired_values(runs: DataFrame, column: str, methods: Sequence[str]) -> DataF
     return chosen.pivot(index=PAIR, columns="method", values=column).reindex(columns=list(methods))
 
 
-def add_spread(runs: DataFrame, column: str) -> DataFrame:
-    """The runs with ``{column}_deviation``, each run's distance from its method's median over seeds.
-
-    Its mean over seeds is a method's spread (Brown and Forsythe), so that spread compares like any
-    other measure; NaN where a method has fewer than three seeds of a base and regime.
-    """
-    groups = runs.groupby(["method", "regime", "base"])[column]
-    deviation = (runs[column] - groups.transform("median")).abs()
-    return runs.assign(**{f"{column}_deviation": deviation.where(groups.transform("count") >= 3)})
-
-
 def check_runs(plan: ClaimsPlan, runs: DataFrame) -> None:
     """Refuse a frame that lacks a column or tells a run twice.
 

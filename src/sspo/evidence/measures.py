@@ -19,13 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sspo.config.reading import Section, setting
 from sspo.evidence.intervals import finite_values
+
+if TYPE_CHECKING:  # Snakemake comes through here, and pandas takes its time
+    from pandas import DataFrame
 
 Record = Mapping[str, Any]  # of metrics.jsonl
 Measures = dict[str, float | None]
@@ -220,3 +223,14 @@ def drift_measures(records: Sequence[Record]) -> Measures:
 
 def _last(records: Sequence[Record], key: str) -> float | None:
     return next((float(r[key]) for r in reversed(records) if r.get(key) is not None), None)
+
+
+def add_spread(runs: DataFrame, column: str) -> DataFrame:
+    """The runs with ``{column}_deviation``, each run's distance from its method's median over seeds.
+
+    Its mean over seeds is a method's spread (Brown and Forsythe), so that spread compares like any
+    other measure; NaN where a method has fewer than three seeds of a base and regime.
+    """
+    groups = runs.groupby(["method", "regime", "base"])[column]
+    deviation = (runs[column] - groups.transform("median")).abs()
+    return runs.assign(**{f"{column}_deviation": deviation.where(groups.transform("count") >= 3)})
