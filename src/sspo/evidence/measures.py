@@ -9,7 +9,8 @@ its place, which understates how slow it was. Capped times are to be compared by
 Stability. ``drawdown``: the largest fall of accuracy below its running best. ``collapsed``: the run
 ends below half of its own best, a fall that validation noise cannot make, or below the base model by
 more than a margin, so that training did harm. ``spike_share``: steps whose largest gradient norm
-exceeds k times the median of the steps before it. Spread over seeds: ``deviations_from_median``.
+exceeds k times the median of the steps before it. Spread over seeds is measured by
+``sspo.evidence.claims.add_spread``.
 
 Quality. ``final_accuracy`` is the last validation; ``final_scores`` are the final evaluation's.
 """
@@ -136,23 +137,6 @@ def spike_share(norms: ArrayLike, factor: float, window: int) -> float:
         raise ValueError(f"{len(norms)} gradient norms; a window of {window} steps needs more")
     before = np.lib.stride_tricks.sliding_window_view(norms[:-1], window)
     return float((norms[window:] > factor * np.median(before, axis=1)).mean())
-
-
-def deviations_from_median(values: ArrayLike) -> NDArray[np.float64]:
-    """|value - median over seeds|, per seed: Brown and Forsythe's measure of spread.
-
-    Its mean is a method's spread; per seed it can be compared like any other measure.
-
-    Args:
-        values: (seeds,), one method's measure.
-
-    Raises:
-        ValueError: fewer than three seeds, of which a median leaves no spread to compare.
-    """
-    values = finite_values(values, dimensions=1)
-    if len(values) < 3:
-        raise ValueError(f"a spread over seeds needs three of them, got {len(values)}")
-    return np.abs(values - np.median(values))
 
 
 def final_scores(rows: Sequence[Record]) -> Measures:

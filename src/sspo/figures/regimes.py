@@ -6,6 +6,8 @@ them. Frames: ``runs``, a row per run; ``metrics``, per run and step; ``trials``
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -96,7 +98,12 @@ def draw_tuning(frames: Frames, methods: Methods) -> Figure:
         part, look = trials[trials["method"] == name].sort_values("learning_rate"), shown[name]
         params = trials.loc[trials["method"] == name, "params"].unique()
         for dashes, of_trial in zip(("-", "--", ":", "-."), params, strict=False):
-            line = {"color": look.color, "marker": look.marker, "markersize": 3, "gid": name}
+            line: dict[str, Any] = {
+                "color": look.color,
+                "marker": look.marker,
+                "markersize": 3,
+                "gid": name,
+            }
             line |= {"linestyle": dashes, "label": short_params(of_trial)}
             panel.plot("learning_rate", "score", data=part[part["params"] == of_trial], **line)
         circle = {"markersize": 9, "fillstyle": "none", "color": "black", "label": ""}
@@ -142,7 +149,12 @@ def _draw_regimes(
 ) -> list[tuple[float, float, float, float]]:
     """Runs of one method at their ``x``, and a mean per regime: x, mean, low and high of each."""
     face = "white" if hollow else look.color
-    line = {"color": look.color, "markerfacecolor": face, "linestyle": "", "marker": look.marker}
+    line: dict[str, Any] = {
+        "color": look.color,
+        "markerfacecolor": face,
+        "linestyle": "",
+        "marker": look.marker,
+    }
     panel.plot(runs["x"], runs[outcome], markersize=2.5, alpha=0.45, **line)
     means = sorted(
         (part["x"].mean(), *mean_interval(part[outcome])) for _, part in runs.groupby("regime")

@@ -53,7 +53,7 @@ def shown_metrics(names: Iterable[str]) -> list[str]:
         ValueError: none of them was.
     """
     shares = {name: int(name.split("@")[1]) for name in names if "@" in name}
-    largest = {name.split("@")[0]: name for name in sorted(shares, key=shares.get)}
+    largest = {name.split("@")[0]: name for name in sorted(shares, key=lambda name: shares[name])}
     wanted = dict.fromkeys(["pass@1", "greedy", largest.get("pass"), largest.get("maj")])
     found = [name for name in wanted if name in set(names)]
     if not found:

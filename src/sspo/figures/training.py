@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -41,7 +42,7 @@ def by_method(
         panels = curves.seed_panels(figure, metrics, shown)
         if peak:
             for name, panel in panels.items():
-                line = {"color": shown[name].color, "gid": f"{name} peak", **dotted}
+                line: dict[str, Any] = {"color": shown[name].color, "gid": f"{name} peak", **dotted}
                 curves.draw_mean(panel, metrics, name, peak, **line)
             entries.append(Line2D([], [], color="0.2", label="mean of largest update", **dotted))
         if linear_below:

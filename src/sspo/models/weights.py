@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +39,10 @@ def merge_adapters(model: nn.Module) -> None:
     model.requires_grad_(True)
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def _whole(tensor: Any) -> Tensor:
     # DTensor's own method; importing that class would make every script start later.
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _adapted(model: nn.Module) -> Iterator[tuple[str, Any]]:
     return ((n, m) for n, m in model.named_modules() if hasattr(m, "get_delta_weight"))

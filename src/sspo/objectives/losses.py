@@ -246,8 +246,8 @@ def _gated(
     batch: Batch, gate: str, tau_pos: float, tau_neg: float, pessimistic: bool
 ) -> tuple[Tensor, Tensor]:
     """(B, T) log f(r) with each response's tau, and (B, 1) its value at r = 1."""
-    for key, tau in (("tau_pos", tau_pos), ("tau_neg", tau_neg)):
-        _require(0.0 < tau < math.inf, key, tau, "positive and finite")
+    for key, value in (("tau_pos", tau_pos), ("tau_neg", tau_neg)):
+        _require(0.0 < value < math.inf, key, value, "positive and finite")
     _require(isinstance(pessimistic, bool), "pessimistic", pessimistic, "true or false")
     positive = batch.advantages > 0.0
     tau = torch.full_like(batch.advantages, tau_neg).masked_fill(positive, tau_pos)

@@ -11,6 +11,7 @@ import ast
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).resolve().parents[2]  # holds the package
 # The file with the version; locks, records and file helpers; settings, whose values are in the
@@ -19,7 +20,7 @@ NO_RESULT = frozenset({"sspo.__init__", "sspo.pipeline", "sspo.config"})
 
 
 def code_files(
-    script: str | Path, *modules: str, config: Mapping[str, object] | None = None
+    script: str | Path, *modules: str, config: Mapping[str, Any] | None = None
 ) -> list[Path]:
     """What the results of a script depend on, the script first.
 
@@ -32,7 +33,7 @@ def code_files(
     return [Path(script), *import_closure(Path(script), modules, without)]
 
 
-def unused_modules(config: Mapping[str, object]) -> frozenset[str]:
+def unused_modules(config: Mapping[str, Any]) -> frozenset[str]:
     """The modules that a config can use and this one does not; a test runs them to see."""
 
     def asks(key: str, *values: object) -> bool:

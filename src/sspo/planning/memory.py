@@ -60,7 +60,7 @@ def memory_parts(job: Job, size: ModelSize, machine: Machine) -> list[Part]:
     parts += _update_parts(job, size) if job.trained else []
     parts += _engine_parts(job, size, launch, machine) if job.kind != IMPORT else []
     in_phase = {phase: total(p for p in parts if p.phase == phase) for phase in (UPDATE, SAMPLING)}
-    held = (ALWAYS, max(in_phase, key=in_phase.get))
+    held = (ALWAYS, max(in_phase, key=lambda phase: in_phase[phase]))
     return [part for part in parts if part.size and part.phase in held]
 
 
@@ -126,32 +126,35 @@ def refusals(jobs: list[Job], sizes: Mapping[str, ModelSize], machine: Machine) 
     Of every kind the largest job that does not fit alone is named; where all do, too many at once.
     """
     found: dict[str, str] = {}
+    memory = machine.memory or float("inf")  # an absent device refuses nothing
     ranked = by_memory(jobs, sizes, machine) if machine.memory is not None else []
     for job, parts in ranked:
-        reason = _too_large(parts, machine) or _too_small_a_share(job, sizes[job.base], machine)
+        reason = _too_large(parts, machine.device, memory)
+        reason = reason or _too_small_a_share(job, sizes[job.base], machine)
         if reason:
             found.setdefault(job.kind, f"{job.kind} {job.place}: {reason}")
-    if ranked and not found and machine.at_once * (most := total(ranked[0][1])) > machine.memory:
+    if ranked and not found and machine.at_once * (most := total(ranked[0][1])) > memory:
         fewer = "lower GPUS (--resources gpu of Snakemake)"
         if machine.device == "cpu":
             fewer = "lower CORES (--cores of Snakemake), or raise compute.threads"
         found["at once"] = (
-            f"{machine.at_once} jobs at once of up to {gib(most)} do not fit into {gib(machine.memory)} "
-            f"of {machine.device}; {fewer}, so that {machine.memory // most:.0f} run at once"
+            f"{machine.at_once} jobs at once of up to {gib(most)} do not fit into {gib(memory)} "
+            f"of {machine.device}; {fewer}, so that {memory // most:.0f} run at once"
         )
     disk = disk_bytes(jobs, sizes, machine.at_once)
     if (needed := sum(disk.values())) > machine.disk:
+        most_of_it = max(disk, key=lambda what: disk[what])
         found["disk"] = (
-            f"disk: results take {gib(needed)}, most of it {max(disk, key=disk.get)}, and there is room "
+            f"disk: results take {gib(needed)}, most of it {most_of_it}, and there is room "
             f"for {gib(machine.disk)}; lower experiment.seeds or tuning.seeds, set compute.dtype to "
             "bfloat16, lower CORES, or make room"
         )
     return [*found.values()]
 
 
-def _too_large(parts: list[Part], machine: Machine) -> str:
+def _too_large(parts: list[Part], device: str, memory: float) -> str:
     """The remedies, the most helpful first, with the parts that each makes smaller."""
-    if (needed := total(parts)) <= machine.memory:
+    if (needed := total(parts)) <= memory:
         return ""
     helped: dict[str, list[Part]] = {}
     for part in parts:
@@ -159,12 +162,12 @@ def _too_large(parts: list[Part], machine: Machine) -> str:
             helped.setdefault(part.remedy, []).append(part)
     ranked = sorted(helped.items(), key=lambda item: -total(item[1]))
     remedies = [f"{key} ({', '.join(p.name for p in ps)}: {gib(total(ps))})" for key, ps in ranked]
-    has = f"{machine.device} has {gib(machine.memory)}"
+    has = f"{device} has {gib(memory)}"
     return f"needs {gib(needed)}, {has}; {'; or '.join(remedies)}"
 
 
 def _too_small_a_share(job: Job, size: ModelSize, machine: Machine) -> str:
-    weights, share = BYTES[job.dtype] * size.parameters, job.vllm_share * machine.memory
+    weights, share = BYTES[job.dtype] * size.parameters, job.vllm_share * (machine.memory or 0.0)
     if job.engine != "vllm" or machine.device == "cpu" or weights <= share:
         return ""
     return (
@@ -181,7 +184,7 @@ def _model_parts(job: Job, size: ModelSize, launch: Launch) -> list[Part]:
     if job.kind == EVALUATE:
         smaller = "set compute.dtype to bfloat16" if job.dtype == "float32" else SMALLER
         copy = 0 if job.engine == "vllm" else copy
-    products = copy if full and job.dtype != "float32" else 0
+    products = float(copy) if full and job.dtype != "float32" else 0.0
     if full and sharded and not products:  # a layer at a time, beside embeddings and output layer
         products = 4 * (2 * size.vocab_size * size.hidden_size + full / size.layers)
     measured = job.kind == TRAIN and job.config["train"]["kl_every"]

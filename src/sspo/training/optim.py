@@ -60,7 +60,7 @@ def apply_update(
             as they were.
     """
     parameters = [p for p in model.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise NonFiniteError(f"loss {loss}, gradient norm {float(norm)}")
     nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
