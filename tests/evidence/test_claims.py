@@ -23,7 +23,7 @@ from sspo.evidence.claims import (
 from sspo.evidence.comparisons import holm, t_p_value
 from sspo.evidence.factorial import CELLS, contrasts, factorial_effects
 from sspo.evidence.intervals import Interval, hierarchical_interval
-from sspo.evidence.protocol import CLAIMS, Factorial, Measure, check_scores, load_plan
+from sspo.evidence.protocol import CLAIMS, Factorial, Measure, check_scores, load_protocol
 from sspo.evidence.report import claims_report
 from support.paths import CLAIMS_PLAN
 
@@ -44,7 +44,7 @@ def measure(name: str, claim: str, **changes) -> Measure:
 AREA = measure("area", "faster")
 DRAWDOWN = measure("drawdown", "stabler", higher_is_better=False)
 FINAL = measure("test_pass@1", "better")
-PLAN = load_plan(CLAIMS_PLAN).changed(
+PLAN = load_protocol(CLAIMS_PLAN).changed(
     sspo=("sspo",),
     baselines=("grpo", "gspo"),
     measures=(AREA, DRAWDOWN, FINAL),
@@ -484,7 +484,7 @@ def test_sentences_tell_of_missing_pairs_and_missing_intervals():
 
 
 def test_the_plan_in_the_workflow_loads_and_covers_the_paper():
-    plan = load_plan(CLAIMS_PLAN)
+    plan = load_protocol(CLAIMS_PLAN)
     assert plan.baselines == ("grpo", "gspo", "gmpo", "sapo")
     assert {m.claim for m in plan.measures if m.primary} == set(CLAIMS)
     assert plan.learning.target == 0.7
@@ -524,7 +524,7 @@ def test_a_file_that_is_no_plan_is_refused_by_name_in_one_line(tmp_path, text, m
     file = tmp_path / "plan.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=message) as error:
-        load_plan(file)
+        load_protocol(file)
     assert "\n" not in str(error.value)
 
 
@@ -538,11 +538,11 @@ def test_a_file_that_is_no_plan_is_refused_by_name_in_one_line(tmp_path, text, m
 )
 def test_an_evaluation_without_a_planned_score_is_refused_before_any_run(changes, needed):
     evaluation = {"splits": ["test", "hard"], "pools": {}, "pass_at": [1, 8]}
-    check_scores(load_plan(CLAIMS_PLAN), evaluation, "mine.yaml")
+    check_scores(load_protocol(CLAIMS_PLAN), evaluation, "mine.yaml")
     pools = {"pools": {"test": ["math500"], "hard": ["aime24"]}, "splits": ["math500", "aime24"]}
-    check_scores(load_plan(CLAIMS_PLAN), evaluation | pools, "mine.yaml")
+    check_scores(load_protocol(CLAIMS_PLAN), evaluation | pools, "mine.yaml")
     with pytest.raises(ConfigError, match=f"mine.yaml: the claims {needed}"):
-        check_scores(load_plan(CLAIMS_PLAN), evaluation | changes, "mine.yaml")
+        check_scores(load_protocol(CLAIMS_PLAN), evaluation | changes, "mine.yaml")
 
 
 def test_runs_without_a_planned_column_or_with_a_run_told_twice_are_refused():

@@ -1,6 +1,6 @@
 """Are the three claims true here? SSPO learns faster, trains more stably, ends better at reasoning.
 
-A plan, written before the runs, says which methods stand for SSPO and which are its baselines, which
+A protocol, written before the runs, says which methods stand for SSPO and which are its baselines, which
 measure speaks for which claim, and how large a gain would matter. Everything else is computed.
 
 One comparison (claim x measure x regime x SSPO variant x baseline) looks at differences over paired
@@ -35,7 +35,7 @@ from pandas import DataFrame, Index, Series
 from sspo.config.reading import JsonDict
 from sspo.evidence.comparisons import holm, improvement_interval, signed_rank_p_value, t_p_value
 from sspo.evidence.intervals import hierarchical_interval, mean_interval
-from sspo.evidence.protocol import CLAIMS, ClaimsPlan, Measure
+from sspo.evidence.protocol import CLAIMS, Measure, Protocol
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 
@@ -49,7 +49,7 @@ class Comparison:
     """One SSPO variant against one baseline; differences are positive where they speak for SSPO.
 
     Attributes:
-        effect: mean paired difference, ``low`` and ``high`` its t interval at the plan's level.
+        effect: mean paired difference, ``low`` and ``high`` its t interval at the protocol's level.
         n: paired runs; ``missing``: runs of either method without a partner or a value.
         p_gain: of the test that the difference is above 0, ``p_no_gain`` that it is below the
             smallest effect; both adjusted.
@@ -89,11 +89,13 @@ class Comparison:
     problems_high: float | None
 
 
-def compare(plan: ClaimsPlan, runs: DataFrame, scores: DataFrame | None = None) -> list[Comparison]:
-    """Every comparison of the plan, with its verdict.
+def compare(
+    protocol: Protocol, runs: DataFrame, scores: DataFrame | None = None
+) -> list[Comparison]:
+    """Every comparison of the protocol, with its verdict.
 
     Args:
-        plan: what to compare.
+        protocol: what to compare.
         runs: a row per run: method, seed, regime, base and a column per measure; NaN where a run has
             no value.
         scores: a row per run and problem of the final evaluation: method, seed, regime, base, split,
@@ -102,23 +104,23 @@ def compare(plan: ClaimsPlan, runs: DataFrame, scores: DataFrame | None = None) 
     Raises:
         ValueError: a missing column, or a run told twice.
     """
-    check_runs(plan, runs)
+    check_runs(protocol, runs)
     found = [
-        _compare_one(plan, measure, runs[runs["regime"] == regime], (variant, baseline), scores)
-        for measure in plan.measures
+        _compare_one(protocol, measure, runs[runs["regime"] == regime], (variant, baseline), scores)
+        for measure in protocol.measures
         for regime in runs["regime"].unique()
-        for variant in plan.sspo
-        for baseline in plan.baselines
+        for variant in protocol.sspo
+        for baseline in protocol.baselines
     ]
-    if plan.multiplicity == "holm":
+    if protocol.multiplicity == "holm":
         found = _adjusted(found)
-    return [dataclasses.replace(c, verdict=decide(plan, c)) for c in found]
+    return [dataclasses.replace(c, verdict=decide(protocol, c)) for c in found]
 
 
-def decide(plan: ClaimsPlan, comparison: Comparison) -> Verdict:
+def decide(protocol: Protocol, comparison: Comparison) -> Verdict:
     """The verdict on one comparison, by the rule in the module's docstring."""
-    error = (1.0 - plan.level) / 2.0
-    if comparison.n < plan.minimum_pairs or comparison.effect is None:
+    error = (1.0 - protocol.level) / 2.0
+    if comparison.n < protocol.minimum_pairs or comparison.effect is None:
         return "undecided"
     if comparison.p_no_gain <= error:
         return "contradicted"
@@ -127,14 +129,14 @@ def decide(plan: ClaimsPlan, comparison: Comparison) -> Verdict:
     return "undecided"
 
 
-def overall(plan: ClaimsPlan, comparisons: Sequence[Comparison]) -> JsonDict:
+def overall(protocol: Protocol, comparisons: Sequence[Comparison]) -> JsonDict:
     """Per claim the verdict, and how it came about: by variant, by variant and regime, and counts."""
     result = {}
     for claim in CLAIMS:
         chosen = [c for c in comparisons if c.claim == claim and c.primary]
-        variants = {v: [c for c in chosen if c.sspo == v] for v in plan.sspo}
+        variants = {v: [c for c in chosen if c.sspo == v] for v in protocol.sspo}
         deciding = {
-            v: [c for c in rows if c.regime in plan.deciding_regimes]
+            v: [c for c in rows if c.regime in protocol.deciding_regimes]
             for v, rows in variants.items()
         }
         by_variant = {v: every_baseline(c.verdict for c in rows) for v, rows in deciding.items()}
@@ -187,17 +189,17 @@ def add_spread(runs: DataFrame, column: str) -> DataFrame:
     return runs.assign(**{f"{column}_deviation": deviation.where(groups.transform("count") >= 3)})
 
 
-def check_runs(plan: ClaimsPlan, runs: DataFrame) -> None:
+def check_runs(protocol: Protocol, runs: DataFrame) -> None:
     """Refuse a frame that lacks a column or tells a run twice.
 
     Raises:
         ValueError: the message names the column or the run.
     """
-    censored = [m.censored for m in plan.measures if m.censored]
-    for column in ("method", "regime", *PAIR, *(m.name for m in plan.measures), *censored):
+    censored = [m.censored for m in protocol.measures if m.censored]
+    for column in ("method", "regime", *PAIR, *(m.name for m in protocol.measures), *censored):
         if column not in runs:
             raise ValueError(
-                f"runs have no column {column!r}; measure it or take it out of the plan"
+                f"runs have no column {column!r}; measure it or take it out of the protocol"
             )
     key = ["method", "regime", *PAIR]
     if runs.duplicated(key).any():
@@ -206,7 +208,7 @@ def check_runs(plan: ClaimsPlan, runs: DataFrame) -> None:
 
 
 def _compare_one(
-    plan: ClaimsPlan,
+    protocol: Protocol,
     measure: Measure,
     runs: DataFrame,
     methods: tuple[str, str],
@@ -228,13 +230,13 @@ def _compare_one(
         missing=len(chosen) - 2 * len(pairs),
         smallest_effect=measure.smallest_effect,
         verdict="undecided",
-        **_difference(plan, measure, sign * pairs.to_numpy(dtype=float), pairs.index),
+        **_difference(protocol, measure, sign * pairs.to_numpy(dtype=float), pairs.index),
         **_censored(measure, chosen, methods, pairs),
-        **_over_problems(plan, measure, scores, regime, methods, sign),
+        **_over_problems(protocol, measure, scores, regime, methods, sign),
     )
 
 
-def _difference(plan: ClaimsPlan, measure: Measure, pairs: np.ndarray, index: Index) -> JsonDict:
+def _difference(protocol: Protocol, measure: Measure, pairs: np.ndarray, index: Index) -> JsonDict:
     """Effect, interval, tests and chance from (n, 2) values that are higher where better."""
     ours, theirs = pairs.T
     differences, test = ours - theirs, TESTS[measure.test]
@@ -242,8 +244,8 @@ def _difference(plan: ClaimsPlan, measure: Measure, pairs: np.ndarray, index: In
     if not len(pairs):
         return dict.fromkeys(names) | {"p_gain": 1.0, "p_no_gain": 1.0, "by_base": {}}
     sign = 1.0 if measure.higher_is_better else -1.0
-    chance = improvement_interval(ours, theirs, np.random.default_rng(0), plan.level)
-    interval = mean_interval(differences, plan.level)
+    chance = improvement_interval(ours, theirs, np.random.default_rng(0), protocol.level)
+    interval = mean_interval(differences, protocol.level)
     values = (*interval, sign * ours.mean(), sign * theirs.mean(), *chance)
     by_base = Series(differences, index=index).groupby(level="base").mean()
     return {
@@ -266,7 +268,7 @@ def _censored(
 
 
 def _over_problems(
-    plan: ClaimsPlan,
+    protocol: Protocol,
     measure: Measure,
     scores: DataFrame | None,
     regime: object,
@@ -285,7 +287,7 @@ def _over_problems(
     differences = sign * (table[methods[0]] - table[methods[1]]).dropna()
     if len(differences) < 2:
         return nothing
-    found = hierarchical_interval(differences, np.random.default_rng(0), plan.level)
+    found = hierarchical_interval(differences, np.random.default_rng(0), protocol.level)
     problems = differences.shape[1]
     return {"problems": problems, "problems_low": found.low, "problems_high": found.high}
 

@@ -19,16 +19,16 @@ from pandas import DataFrame
 from sspo.config.reading import JsonDict
 from sspo.evidence.claims import check_runs, paired_values
 from sspo.evidence.intervals import mean_interval
-from sspo.evidence.protocol import ClaimsPlan
+from sspo.evidence.protocol import Protocol
 
 CELLS = ("token_hard", "token_soft", "sequence_hard", "sequence_soft")
 
 
-def factorial_effects(plan: ClaimsPlan, runs: DataFrame) -> list[JsonDict]:
+def factorial_effects(protocol: Protocol, runs: DataFrame) -> list[JsonDict]:
     """Main effects and interaction of every measure, regime and SSPO variant.
 
     Args:
-        plan: its ``factorial`` names the cells.
+        protocol: its ``factorial`` names the cells.
         runs: as in ``sspo.evidence.claims.compare``.
 
     Returns:
@@ -38,19 +38,19 @@ def factorial_effects(plan: ClaimsPlan, runs: DataFrame) -> list[JsonDict]:
     Raises:
         ValueError: a missing column, or a run told twice.
     """
-    check_runs(plan, runs)
-    hard = plan.factorial.sequence_hard
+    check_runs(protocol, runs)
+    hard = protocol.factorial.sequence_hard
     return [
         row
-        for measure in plan.measures
+        for measure in protocol.measures
         for regime in runs["regime"].unique()
-        for variant in plan.sspo
+        for variant in protocol.sspo
         for filling in dict.fromkeys([hard, *((method,) for method in hard)])
         for row in _effects(
-            plan,
+            protocol,
             runs[runs["regime"] == regime],
             (measure.name, 1.0 if measure.higher_is_better else -1.0),
-            (plan.factorial.token_hard, plan.factorial.token_soft, filling, (variant,)),
+            (protocol.factorial.token_hard, protocol.factorial.token_soft, filling, (variant,)),
         )
     ]
 
@@ -68,7 +68,7 @@ def contrasts(cells: DataFrame) -> DataFrame:
 
 
 def _effects(
-    plan: ClaimsPlan,
+    protocol: Protocol,
     runs: DataFrame,
     measure: tuple[str, float],
     filling: Sequence[tuple[str, ...]],
@@ -89,7 +89,7 @@ def _effects(
     for name, pairs in contrasts(DataFrame(cells)).items():
         found = dict.fromkeys(("effect", "low", "high"))
         if len(pairs):
-            interval = mean_interval(pairs, plan.level)
+            interval = mean_interval(pairs, protocol.level)
             known = len(pairs) > 1
             found["effect"] = interval.mean
             found |= {"low": interval.low, "high": interval.high} if known else {}

@@ -17,17 +17,15 @@ Quality. ``final_accuracy`` is the last validation; ``final_scores`` are the fin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sspo.config.reading import Section, setting
+from sspo.config.reading import JsonDict, Section, setting
 from sspo.evidence.intervals import finite_values
 
-Record = Mapping[str, Any]  # of metrics.jsonl
 Measures = dict[str, float | None]
 
 
@@ -52,7 +50,7 @@ class AccuracyCurve:
     accuracy: NDArray[np.float64]
 
 
-def accuracy_curve(records: Sequence[Record], key: str) -> AccuracyCurve:
+def accuracy_curve(records: Sequence[JsonDict], key: str) -> AccuracyCurve:
     """The validations of a run; records without ``key`` are steps that were not validated.
 
     Raises:
@@ -139,7 +137,7 @@ def spike_share(norms: ArrayLike, factor: float, window: int) -> float:
     return float((norms[window:] > factor * np.median(before, axis=1)).mean())
 
 
-def final_scores(rows: Sequence[Record]) -> Measures:
+def final_scores(rows: Sequence[JsonDict]) -> Measures:
     """``{split}_{metric}`` -> value, from a run's rows of ``evaluations.csv``.
 
     Raises:
@@ -152,12 +150,12 @@ def final_scores(rows: Sequence[Record]) -> Measures:
     return {name: float(row["value"]) for name, row in zip(names, rows, strict=True)}
 
 
-def sampled_tokens(records: Sequence[Record]) -> float:
+def sampled_tokens(records: Sequence[JsonDict]) -> float:
     """All that a run has sampled; the smallest among compared runs is their common budget."""
     return float(max(record["sampled_tokens"] for record in records))
 
 
-def run_measures(records: Sequence[Record], config: LearningConfig, budget: float) -> Measures:
+def run_measures(records: Sequence[JsonDict], config: LearningConfig, budget: float) -> Measures:
     """Every measure of speed and stability of one run, and its last validation.
 
     Args:
@@ -196,7 +194,7 @@ def run_measures(records: Sequence[Record], config: LearningConfig, budget: floa
     }
 
 
-def drift_measures(records: Sequence[Record]) -> Measures:
+def drift_measures(records: Sequence[JsonDict]) -> Measures:
     """How far a run's updates went from its rollouts, and where its policy ended.
 
     Args:
@@ -218,5 +216,5 @@ def drift_measures(records: Sequence[Record]) -> Measures:
     }
 
 
-def _last(records: Sequence[Record], key: str) -> float | None:
+def _last(records: Sequence[JsonDict], key: str) -> float | None:
     return next((float(r[key]) for r in reversed(records) if r.get(key) is not None), None)
