@@ -13,13 +13,13 @@ then each alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from pandas import DataFrame
 
 from sspo.config.reading import JsonDict
-from sspo.evidence.claims import check_runs, paired_values
-from sspo.evidence.intervals import mean_interval
-from sspo.evidence.protocol import Protocol
+from sspo.evidence.claims import check_runs, effect_interval, paired_values
+from sspo.evidence.protocol import Measure, Protocol
 
 CELLS = ("token_hard", "token_soft", "sequence_hard", "sequence_soft")
 
@@ -39,7 +39,8 @@ def factorial_effects(protocol: Protocol, runs: DataFrame) -> list[JsonDict]:
         ValueError: a missing column, or a run told twice.
     """
     check_runs(protocol, runs)
-    hard = protocol.factorial.sequence_hard
+    cells = protocol.factorial
+    hard = cells.sequence_hard
     return [
         row
         for measure in protocol.measures
@@ -48,9 +49,9 @@ def factorial_effects(protocol: Protocol, runs: DataFrame) -> list[JsonDict]:
         for filling in dict.fromkeys([hard, *((method,) for method in hard)])
         for row in _effects(
             protocol,
+            measure,
             runs[runs["regime"] == regime],
-            (measure.name, 1.0 if measure.higher_is_better else -1.0),
-            (protocol.factorial.token_hard, protocol.factorial.token_soft, filling, (variant,)),
+            (cells.token_hard, cells.token_soft, filling, (variant,)),
         )
     ]
 
@@ -68,30 +69,21 @@ def contrasts(cells: DataFrame) -> DataFrame:
 
 
 def _effects(
-    protocol: Protocol,
-    runs: DataFrame,
-    measure: tuple[str, float],
-    filling: Sequence[tuple[str, ...]],
+    protocol: Protocol, measure: Measure, runs: DataFrame, filling: Sequence[tuple[str, ...]]
 ) -> list[JsonDict]:
-    column, sign = measure
-    methods = list(dict.fromkeys(method for cell in filling for method in cell))
-    values = sign * paired_values(runs, column, methods).dropna().astype(float)
+    """The rows of one measure in one regime; ``filling`` has the methods of each of ``CELLS``."""
+    methods = list(dict.fromkeys(chain(*filling)))
+    values = measure.sign * paired_values(runs, measure.name, methods).dropna().astype(float)
     cells = {
         name: values[list(cell)].mean(axis=1) for name, cell in zip(CELLS, filling, strict=True)
     }
     where = {
-        "measure": column,
+        "measure": measure.name,
         "regime": str(runs["regime"].iloc[0]),
         "sspo": filling[3][0],
         "sequence_hard": "+".join(filling[2]),
     }
-    rows = []
-    for name, pairs in contrasts(DataFrame(cells)).items():
-        found = dict.fromkeys(("effect", "low", "high"))
-        if len(pairs):
-            interval = mean_interval(pairs, protocol.level)
-            known = len(pairs) > 1
-            found["effect"] = interval.mean
-            found |= {"low": interval.low, "high": interval.high} if known else {}
-        rows.append({**where, "contrast": name, "n": len(pairs), **found})
-    return rows
+    return [
+        {**where, "contrast": name, "n": len(pairs), **effect_interval(pairs, protocol.level)}
+        for name, pairs in contrasts(DataFrame(cells)).items()
+    ]

@@ -174,9 +174,7 @@ def run_measures(records: Sequence[JsonDict], config: LearningConfig, budget: fl
     whole = accuracy_curve(records, config.accuracy)
     spent = cut_at(whole, budget)
     tokens = tokens_to_target(spent, config.target)
-    norms = [
-        record["grad_norm_max"] for record in records if record.get("grad_norm_max") is not None
-    ]
+    norms = _measured(records, "grad_norm_max")
     return {
         "tokens_to_target": tokens,
         "tokens_to_target_capped": budget if tokens is None else tokens,
@@ -204,10 +202,8 @@ def drift_measures(records: Sequence[JsonDict]) -> Measures:
         ``drift`` (root mean square log-ratio over all steps, nats), ``sequence_weight_var`` (mean over
         steps), ``final_kl`` and ``final_entropy`` (nats per token, where last measured; None if never).
     """
-    rms = np.array([r["log_ratio_rms"] for r in records if r.get("log_ratio_rms") is not None])
-    variances = [
-        r["sequence_weight_var"] for r in records if r.get("sequence_weight_var") is not None
-    ]
+    rms = np.array(_measured(records, "log_ratio_rms"))
+    variances = _measured(records, "sequence_weight_var")
     return {
         "drift": float(np.sqrt(np.mean(rms**2))) if rms.size else None,
         "sequence_weight_var": float(np.mean(variances)) if variances else None,
@@ -217,4 +213,10 @@ def drift_measures(records: Sequence[JsonDict]) -> Measures:
 
 
 def _last(records: Sequence[JsonDict], key: str) -> float | None:
-    return next((float(r[key]) for r in reversed(records) if r.get(key) is not None), None)
+    measured = _measured(records, key)
+    return float(measured[-1]) if measured else None
+
+
+def _measured(records: Sequence[JsonDict], key: str) -> list[float]:
+    """The values of a key, without the steps at which it was not measured."""
+    return [record[key] for record in records if record.get(key) is not None]

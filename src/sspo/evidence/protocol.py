@@ -38,6 +38,11 @@ class Measure(Section):
         "a column of 0 and 1 that is 0 where the value is only a bound", default=None
     )
 
+    @property
+    def sign(self) -> float:
+        """What turns a value so that higher is better: 1 or -1."""
+        return 1.0 if self.higher_is_better else -1.0
+
 
 class Factorial(Section):
     """The 2 x 2 that the paper's argument is about; SSPO's variants fill the sequence-soft cell."""

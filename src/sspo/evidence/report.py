@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import get_args
 
 from pandas import DataFrame
 
 from sspo.config.reading import JsonDict, plain
-from sspo.evidence.claims import Comparison, compare, overall
+from sspo.evidence.claims import Comparison, Verdict, compare, overall
 from sspo.evidence.factorial import factorial_effects
 from sspo.evidence.protocol import CLAIM_TEXT, Protocol
 
@@ -58,7 +59,7 @@ def claim_sentence(claim: str, found: JsonDict, labels: Mapping[str, str]) -> st
     parts = []
     for variant, counts in found["counts"].items():
         total = sum(counts.values())
-        shares = ", ".join(f"{counts[v]} {v}" for v in _known(counts))
+        shares = ", ".join(f"{counts[v]} {v}" for v in get_args(Verdict) if v in counts)
         parts.append(
             f"{labels.get(variant, variant)}: {found['by_variant'][variant]} "
             f"({shares} of {total} comparisons)"
@@ -84,7 +85,3 @@ def comparison_sentence(protocol: Protocol, c: Comparison, labels: Mapping[str, 
         f"p of a gain {c.p_gain:.2g}, of none above {c.smallest_effect:g} {c.p_no_gain:.2g}): "
         f"{c.verdict}."
     )
-
-
-def _known(counts: Mapping[str, int]) -> Sequence[str]:
-    return [v for v in ("supported", "contradicted", "undecided") if counts.get(v)]
