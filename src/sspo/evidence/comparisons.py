@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from sspo.evidence.intervals import Interval, finite_values, percentile_interval
+from sspo.evidence.intervals import Interval, finite_values, percentile_interval, times_drawn
 
 
 def improvement_interval(
@@ -47,8 +47,8 @@ def improvement_interval(
         return Interval(chance, bound, 1.0)
     if chance == 0.0:
         return Interval(chance, 0.0, 1.0 - bound)
-    of_x = generator.multinomial(len(x), np.full(len(x), 1.0 / len(x)), size=resamples)
-    of_y = generator.multinomial(len(y), np.full(len(y), 1.0 / len(y)), size=resamples)
+    of_x = times_drawn(len(x), resamples, generator)
+    of_y = times_drawn(len(y), resamples, generator)
     resampled = ((of_x @ wins) * of_y).sum(axis=1) / wins.size
     return percentile_interval(chance, resampled, level)
 

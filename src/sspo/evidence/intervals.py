@@ -110,11 +110,15 @@ def hierarchical_interval(
     seeds, problems = scores.shape
     if seeds < 2:
         raise ValueError("one seed has no spread between seeds; use proportion_interval")
-    # How often each seed and each problem was drawn: (resamples, seeds), (resamples, problems).
-    of_seeds = generator.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=resamples)
-    of_problems = generator.multinomial(problems, np.full(problems, 1.0 / problems), size=resamples)
+    of_seeds = times_drawn(seeds, resamples, generator)
+    of_problems = times_drawn(problems, resamples, generator)
     means = ((of_seeds @ scores) * of_problems).sum(axis=1) / scores.size
     return percentile_interval(float(scores.mean()), means, level)
+
+
+def times_drawn(count: int, resamples: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """(resamples, count): how often a bootstrap draws each of ``count`` items."""
+    return generator.multinomial(count, np.full(count, 1.0 / count), size=resamples)
 
 
 def percentile_interval(mean: float, resampled: NDArray[np.float64], level: float) -> Interval:

@@ -17,20 +17,19 @@ Quality. ``final_accuracy`` is the last validation; ``final_scores`` are the fin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sspo.config.reading import Section, setting
+from sspo.config.reading import JsonDict, Section, setting
 from sspo.evidence.intervals import finite_values
 
 if TYPE_CHECKING:  # Snakemake comes through here, and pandas takes its time
     from pandas import DataFrame
 
-Record = Mapping[str, Any]  # of metrics.jsonl
 Measures = dict[str, float | None]
 
 
@@ -55,7 +54,7 @@ class AccuracyCurve:
     accuracy: NDArray[np.float64]
 
 
-def accuracy_curve(records: Sequence[Record], key: str) -> AccuracyCurve:
+def accuracy_curve(records: Sequence[JsonDict], key: str) -> AccuracyCurve:
     """The validations of a run; records without ``key`` are steps that were not validated.
 
     Raises:
@@ -142,7 +141,7 @@ def spike_share(norms: ArrayLike, factor: float, window: int) -> float:
     return float((norms[window:] > factor * np.median(before, axis=1)).mean())
 
 
-def final_scores(rows: Sequence[Record]) -> Measures:
+def final_scores(rows: Sequence[JsonDict]) -> Measures:
     """``{split}_{metric}`` -> value, from a run's rows of ``evaluations.csv``.
 
     Raises:
@@ -155,12 +154,12 @@ def final_scores(rows: Sequence[Record]) -> Measures:
     return {name: float(row["value"]) for name, row in zip(names, rows, strict=True)}
 
 
-def sampled_tokens(records: Sequence[Record]) -> float:
+def sampled_tokens(records: Sequence[JsonDict]) -> float:
     """All that a run has sampled; the smallest among compared runs is their common budget."""
     return float(max(record["sampled_tokens"] for record in records))
 
 
-def run_measures(records: Sequence[Record], config: LearningConfig, budget: float) -> Measures:
+def run_measures(records: Sequence[JsonDict], config: LearningConfig, budget: float) -> Measures:
     """Every measure of speed and stability of one run, and its last validation.
 
     Args:
@@ -179,9 +178,7 @@ def run_measures(records: Sequence[Record], config: LearningConfig, budget: floa
     whole = accuracy_curve(records, config.accuracy)
     spent = cut_at(whole, budget)
     tokens = tokens_to_target(spent, config.target)
-    norms = [
-        record["grad_norm_max"] for record in records if record.get("grad_norm_max") is not None
-    ]
+    norms = _measured(records, "grad_norm_max")
     return {
         "tokens_to_target": tokens,
         "tokens_to_target_capped": budget if tokens is None else tokens,
@@ -199,7 +196,7 @@ def run_measures(records: Sequence[Record], config: LearningConfig, budget: floa
     }
 
 
-def drift_measures(records: Sequence[Record]) -> Measures:
+def drift_measures(records: Sequence[JsonDict]) -> Measures:
     """How far a run's updates went from its rollouts, and where its policy ended.
 
     Args:
@@ -209,10 +206,8 @@ def drift_measures(records: Sequence[Record]) -> Measures:
         ``drift`` (root mean square log-ratio over all steps, nats), ``sequence_weight_var`` (mean over
         steps), ``final_kl`` and ``final_entropy`` (nats per token, where last measured; None if never).
     """
-    rms = np.array([r["log_ratio_rms"] for r in records if r.get("log_ratio_rms") is not None])
-    variances = [
-        r["sequence_weight_var"] for r in records if r.get("sequence_weight_var") is not None
-    ]
+    rms = np.array(_measured(records, "log_ratio_rms"))
+    variances = _measured(records, "sequence_weight_var")
     return {
         "drift": float(np.sqrt(np.mean(rms**2))) if rms.size else None,
         "sequence_weight_var": float(np.mean(variances)) if variances else None,
@@ -221,8 +216,14 @@ def drift_measures(records: Sequence[Record]) -> Measures:
     }
 
 
-def _last(records: Sequence[Record], key: str) -> float | None:
-    return next((float(r[key]) for r in reversed(records) if r.get(key) is not None), None)
+def _last(records: Sequence[JsonDict], key: str) -> float | None:
+    measured = _measured(records, key)
+    return float(measured[-1]) if measured else None
+
+
+def _measured(records: Sequence[JsonDict], key: str) -> list[float]:
+    """The values of a key, without the steps at which it was not measured."""
+    return [record[key] for record in records if record.get(key) is not None]
 
 
 def add_spread(runs: DataFrame, column: str) -> DataFrame:

@@ -16,12 +16,13 @@ denominator is the expected length.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from pandas import DataFrame
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sspo.config.reading import JsonDict
 from sspo.config.study import ExactStudyConfig
@@ -88,20 +89,16 @@ def enumerate_world(vocabulary: int, max_tokens: int, prompts: int, variable: bo
     words = sorted(found, key=lambda word: (len(word), word))
     prefixes = sorted({word[:t] for word in words for t in range(len(word))})
     place = {prefix: i for i, prefix in enumerate(prefixes)}
-    pad = [max_tokens - len(word) for word in words]
-    nodes = [
-        [place[w[:t]] for t in range(len(w))] + [0] * p for w, p in zip(words, pad, strict=True)
-    ]
+    nodes = [[place[word[:t]] for t in range(len(word))] for word in words]
+    lengths = torch.tensor([len(word) for word in words])
     rewards = [
         [float(sum(w) % vocabulary == x % vocabulary and not (variable and w[-1])) for w in words]
         for x in range(prompts)
     ]
     return World(
-        tokens=torch.tensor([[*w, *[0] * p] for w, p in zip(words, pad, strict=True)]),
-        mask=torch.tensor(
-            [[1.0] * len(w) + [0.0] * p for w, p in zip(words, pad, strict=True)]
-        ).double(),
-        nodes=torch.tensor(nodes),
+        tokens=_padded(words),
+        mask=(torch.arange(max_tokens) < lengths.unsqueeze(1)).double(),
+        nodes=_padded(nodes),
         rewards=torch.tensor(rewards, dtype=torch.float64),
         vocabulary=vocabulary,
     )
@@ -267,7 +264,7 @@ def _coefficients(
 
 
 def _quadrants(world: World, found: Estimate, method: JsonDict) -> dict[str, float | None]:
-    still = found.log_ratio * 0.0
+    still = torch.zeros_like(found.log_ratio)
     on_policy = _coefficients(world, still, still, found.advantages, found.weight, method)
     mass, unit = (
         (c.abs() * found.weight.unsqueeze(-1) * world.mask) for c in (found.coefficient, on_policy)
@@ -302,3 +299,8 @@ def _distance(world: World, logits: Tensor, old: Tensor) -> float:
 def _ended(word: tuple[int, ...], variable: bool) -> tuple[int, ...]:
     """The word up to and with its first end token."""
     return word[: word.index(0) + 1] if variable and 0 in word else word
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """(rows, longest), 0 behind the shorter ones."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
