@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from sspo.evidence.claims import add_spread
+from sspo.evidence.measures import add_spread
 from sspo.evidence.protocol import load_protocol
 from sspo.evidence.report import claims_report
 from sspo.figures.regimes import MASSES

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -42,7 +43,7 @@ def parse_paths(description: str, *training: str, **arguments: str) -> argparse.
     return parser.parse_args()
 
 
-def record_training(paths: argparse.Namespace, script: str, *results: str, **extra: object) -> None:
+def record_training(paths: argparse.Namespace, script: str, *results: str, **extra: Any) -> None:
     """Write the record of a training run: from all that it was given to its model and its results.
 
     Args:

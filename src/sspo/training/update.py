@@ -67,8 +67,8 @@ class MicroBatch:
     engine_logprobs: Tensor  # (B, T) that the engine sampled with
     differentiate: bool  # False when no row can contribute to the gradient
     rows: Sequence[int]  # places of the rows in the rollout
-    old_logprobs: Tensor | None = None  # (B, T) under the policy at rollout time, once known
-    reference_logprobs: Tensor | None = None  # (B, T) under the reference, once a KL needs them
+    old_logprobs: Any = None  # (B, T), once known
+    reference_logprobs: Any = None  # (B, T), when a KL is asked for
 
 
 class PoisonedUpdateError(TrainingError):

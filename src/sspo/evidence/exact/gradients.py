@@ -28,6 +28,8 @@ from sspo.config.reading import JsonDict
 from sspo.config.study import ExactStudyConfig
 from sspo.objectives.losses import LOSSES
 
+Quantities = dict[str, float | None]
+
 QUADRANTS = ("pos_up", "pos_down", "neg_up", "neg_down")
 
 
@@ -180,7 +182,7 @@ def moved(world: World, old: Tensor, direction: Tensor, drift: float) -> Tensor:
     return old + high * direction
 
 
-def describe(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> dict[str, float]:
+def describe(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> Quantities:
     """An objective's expected gradient against the true one, and where its mass comes from.
 
     - ``cosine``: of the expected and the true gradient.
@@ -198,7 +200,7 @@ def describe(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> dic
     scale = truth.square().sum() / (estimate(world, logits, logits, method).mean * truth).sum()
     scaled = scale * found.mean
     length = truth.square().sum()
-    result = {
+    result: Quantities = {
         "cosine": torch.cosine_similarity(scaled.flatten(), truth.flatten(), dim=0).item(),
         "gain": ((scaled * truth).sum() / length).item(),
         "relative_bias": ((scaled - truth).square().sum() / length).sqrt().item(),
@@ -263,14 +265,14 @@ def _coefficients(
     return -units * grad.reshape(now.shape)
 
 
-def _quadrants(world: World, found: Estimate, method: JsonDict) -> dict[str, float | None]:
+def _quadrants(world: World, found: Estimate, method: JsonDict) -> Quantities:
     still = torch.zeros_like(found.log_ratio)
     on_policy = _coefficients(world, still, still, found.advantages, found.weight, method)
     mass, unit = (
         (c.abs() * found.weight.unsqueeze(-1) * world.mask) for c in (found.coefficient, on_policy)
     )
     positive = (found.advantages > 0).unsqueeze(-1)
-    result = {}
+    result: Quantities = {}
     for quadrant in QUADRANTS:
         sign, side = quadrant.split("_")
         chosen = positive if sign == "pos" else ~positive
