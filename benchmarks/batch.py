@@ -1,8 +1,8 @@
-"""(a) One RL batch of the default run, native against TRL's GRPOTrainer.
+"""(a) Time RL batches of the default run in the native trainer and in TRL's GRPOTrainer.
 
-Same model, prompts, batch sizes, optimizer, lengths and threads; one fresh process per measurement,
-the kinds alternating, so that a busy moment of the machine strikes both. Throughput is sampled
-response tokens over the seconds of rollout and updates together.
+Model, prompts, batch sizes, optimizer, lengths and threads are the same. Every measurement has a fresh
+process. The kinds alternate, so that a busy moment of the machine slows all of them down. Throughput is
+sampled response tokens divided by the seconds of rollout and updates together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from setting import MODELS, spread, write
 
 WARM_UP = 3  # rollouts that are not counted
-# Script and its last argument; `sampled` trusts the engine with the old log-probabilities.
+# Kind -> worker script and where it gets the old log-probabilities (TRL's worker ignores that).
 KINDS = {"trl": ("trl", ""), "native": ("native", "policy"), "sampled": ("native", "engine")}
 
 
@@ -39,7 +39,7 @@ def main() -> None:
 def compare(
     results: Path, policy: str, threads: int, rounds: int, rollouts: int
 ) -> dict[str, object]:
-    """Tokens per second of each kind, and the native ones' ratios to TRL, over alternating processes."""
+    """Tokens per second of each kind over alternating processes, and the native kinds' ratios to TRL."""
     speeds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(rounds):
         for kind, values in speeds.items():

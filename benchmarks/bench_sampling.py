@@ -1,6 +1,6 @@
-"""(b) Sampling: tokens per second of every engine on one rollout of the default run.
+"""(b) Time every engine on one rollout of the default run, and on an evaluation.
 
-(Evaluation: 4,096 completions, as one benchmark split asks for.)
+A rollout has 256 responses. An evaluation has 4,096, as many as one split of the default run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make_sampler(name, model, tokenizer, setting):
         pytest.skip("vLLM is not installed (make vllm)")
     from sspo.rollout.vllm_engine import VllmEngine
 
-    engine = VllmEngine(str(setting.model), tokenizer, dtype="float32", seed=0)
+    engine = VllmEngine(setting.model, tokenizer)
     engine.load_weights(model.state_dict())
     return lambda prompts, sampling: ids_of(engine.generate(prompts, sampling))
 
@@ -76,7 +76,7 @@ def hugging_face(model, tokenizer, prompts):
 def test_sampling(benchmark, name, model, tokenizer, setting, request_of):
     prompts, sampling = request_of
     if name == "vllm" and len(prompts) > 256:
-        pytest.skip("one batch tells enough")
+        pytest.skip("vLLM is measured on the rollout only")
     sample = make_sampler(name, model.eval(), tokenizer, setting)
     rounds = 15 if len(prompts) == 256 else 3
     completions = benchmark.pedantic(

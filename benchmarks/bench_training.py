@@ -1,4 +1,4 @@
-"""(c) Training speed against the machine's matmul rate, (d) cost of a loss over forward and backward."""
+"""(c) Compare training speed with the machine's matmul rate; (d) time each loss and its gradient."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_training(benchmark, model, batches):
     benchmark.pedantic(forward_backward, args=(model, batches), rounds=15, warmup_rounds=2)
     tokens = sum(batch.mask.sum().item() + batch.starts.sum().item() for batch in batches)
     inner = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-    # A token costs 2 floating-point operations a weight forward and 4 backward.
+    # For each weight, a token costs 2 floating-point operations forward and 4 backward.
     operations = 6 * tokens * sum(p.numel() for p in inner)
     seconds = benchmark.stats.stats.median
     rate = matmul_rate(model, batches)
@@ -60,7 +60,7 @@ def test_training(benchmark, model, batches):
 
 
 def matmul_rate(model, batches, repeats: int = 10) -> float:
-    """Operations per second of the model's own matrix products, forward and both backward ones."""
+    """Operations per second of the model's matrix products: one forward and two backward per weight."""
     rows = [batch.input_ids.numel() for batch in batches]
     weights = [p.detach() for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     inputs = {(n, w.shape[1]): torch.randn(n, w.shape[1]) for n in rows for w in weights}

@@ -1,4 +1,4 @@
-"""``pytest benchmarks --results FOLDER --threads N``: which pipeline results, how many threads."""
+"""Options of ``pytest benchmarks``: ``--results``, the pipeline to measure with, and ``--threads``."""
 
 from __future__ import annotations
 

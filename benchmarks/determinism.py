@@ -1,10 +1,12 @@
-"""Which bits repeat: samples of every engine again, in other batches and in another process, and training.
+"""Find out which bits repeat when sampling and training are done again.
 
     python benchmarks/determinism.py --results results --output results/bench
 
-Two fresh processes per engine sample one rollout of the default run, and train a few steps on the
-device of the run's config. Rows count the responses that have the same tokens, and the same bits in
-all their log-probabilities as well; the gap is the largest between those of equal tokens, in nats.
+For each engine, two fresh processes sample one rollout of the default run and then train a few steps,
+on the device of the run's config. The first process samples again, in another order and in smaller
+batches. Each row of the result counts the responses with the same tokens, and those whose
+log-probabilities have the same bits as well. The gap is the largest difference between the
+log-probabilities of responses with the same tokens, in nats.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def compared(engine: str, how: str, reference: Responses, found: Responses) -> d
 
 
 def child(engine: str, results: Path) -> dict[str, object]:
-    """Samples of one engine by how they were asked for, and a hash of the weights after training."""
+    """Samples of one engine, by the way they were asked for, and a hash of the weights after training."""
     setting = Setting(results)
     config = setting.config
     config = config.changed(rollout={"engine": engine})
@@ -91,7 +93,7 @@ def sampled(actors, setting: Setting, config) -> dict[str, Responses]:
     quarters = [list(range(i, i + RESPONSES // 4)) for i in range(0, RESPONSES, RESPONSES // 4)]
 
     def ask(rows: list[int]) -> Responses:
-        # A row's seed is its number.
+        # The seed of a row is its number, so a row has the same seed in every order and batch.
         asked = Sampling(config.rollout.max_response_tokens, 1.0, rows)
         completions = actors.engine.generate([prompts[i] for i in rows], asked)
         return [(c.token_ids, c.logprobs) for c in completions]

@@ -1,7 +1,8 @@
-"""A hand-written sampling loop of the Qwen3 architecture: what the machine allows without a library.
+"""A hand-written sampling loop for Qwen3, to show how fast the machine can be without a library.
 
-No modules, no cache class: weights, a preallocated cache, matrix products. It reads equal prompts
-once and drops finished rows as the engine does, and samples the same tokens from the same numbers.
+It has weights, a preallocated cache and matrix products, but no modules and no cache class. Like the
+engine, it reads equal prompts once and drops finished rows. From the same random numbers it samples
+the same tokens.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class HandWritten:
-    """Sampler over the weights of a Qwen3 model with as many key as query heads."""
+    """Samples from the weights of a Qwen3 model that has as many key heads as query heads."""
 
     def __init__(self, model) -> None:
         config = model.config

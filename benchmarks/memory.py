@@ -1,7 +1,7 @@
-"""(e) Peak memory of one forward and backward pass against response length, batch and vocabulary.
+"""(e) Measure the peak memory of a forward and backward pass by response length, batch and vocabulary.
 
-Every point is a fresh process, so that its peak resident memory is its own. ``naive`` scores with the
-model's full logits, (B, T, V) in float32; ``chunked`` is ``sspo.models.policy.score``.
+Every point has a fresh process, because a process reports only the peak of its whole life. ``naive``
+computes the full logits, (B, T, V) in float32; ``chunked`` is ``sspo.models.policy.score``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def peak(mode: str, point: dict[str, int]) -> float:
-    """MiB above what the process holds once the model is built; NaN when it ran out of memory."""
+    """MiB above what the process holds once the model is built; NaN if it ran out of memory."""
     done = subprocess.run(
         [sys.executable, __file__, mode, json.dumps(point)], capture_output=True, text=True
     )

@@ -1,9 +1,9 @@
-"""Process start, two runs side by side, and (f) the share of a pipeline's wall time that is work.
+"""Time the start of a process and two runs side by side; (f) find the share of a pipeline that is work.
 
-- start: a fresh interpreter until the policy can be used (imports, model, tokenizer), in seconds.
-- parallel: two native benchmark processes at once against one alone; 2 is perfect.
-- pipeline: seconds of the jobs' own work (Snakemake's benchmark files) over wall seconds times cores,
-  for a fresh run of a profile in a temporary folder.
+- start: seconds from a fresh interpreter until the policy can be used (imports, model, tokenizer).
+- parallel: tokens per second of two native workers at once over those of one alone; 2 is perfect.
+- pipeline: seconds of all jobs (Snakemake's benchmark files) over wall seconds times cores, for a fresh
+  run of a profile in a temporary folder.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def parallel(results: Path, rounds: int) -> dict[str, object]:
 
 
 def pipeline(profile: str) -> dict[str, object]:
-    """Work and wall seconds of a fresh run, and the seconds with no job at all."""
+    """Seconds of all jobs and wall seconds of a fresh run."""
     cores = os.cpu_count() or 1
     root = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +98,7 @@ def pipeline(profile: str) -> dict[str, object]:
 
 
 def seconds_of(file: Path) -> float:
-    """Wall seconds of the job that Snakemake's benchmark file describes."""
+    """Wall seconds of a job, from its benchmark file."""
     with open(file, encoding="utf-8") as lines:
         return sum(float(row["s"]) for row in csv.DictReader(lines, delimiter="\t"))
 

@@ -17,15 +17,10 @@ MODELS = {"start": "base/model", "end": f"runs/{RUN}/model"}
 
 @dataclass(frozen=True)
 class Setting:
-    """Results of a finished default pipeline, and the policy to measure with.
-
-    Attributes:
-        results: the pipeline's results folder.
-        policy: "start" (the base model) or "end" (after RL, when many groups teach nothing).
-    """
+    """Results of a finished default pipeline, and the policy to measure with."""
 
     results: Path
-    policy: str = "start"
+    policy: str = "start"  # the base model, or "end": after RL, when many groups have equal rewards
 
     @property
     def model(self) -> Path:
@@ -51,7 +46,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def write(folder: Path, name: str, rows: list[dict[str, object]]) -> None:
-    """Keep rows in ``{name}.json`` and show them."""
+    """Write rows to ``{name}.json`` and print them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:

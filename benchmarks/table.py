@@ -1,4 +1,4 @@
-"""Gather the benchmark results into one small file and print it as the table of docs/performance.md."""
+"""Gather the benchmark results in one file and print them as the table of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def kernel(benchmark: dict) -> dict[str, object]:
-    """Name, median, smallest and largest seconds, and what the benchmark itself measured."""
+    """Name, seconds (median, smallest, largest), and what the benchmark reports besides."""
     stats = benchmark["stats"]
     times = {f"{key}_s": stats[key] for key in ("median", "min", "max")}
     row = {"name": benchmark["name"], "rounds": stats["rounds"], **times, **benchmark["extra_info"]}
@@ -34,7 +34,7 @@ def kernel(benchmark: dict) -> dict[str, object]:
 
 
 def rows(results: dict) -> list[str]:
-    """Markdown rows: what, median, spread."""
+    """The lines of the Markdown table."""
     lines = ["| What | Median | Smallest - largest |", "|---|---|---|"]
     for b in results["batch"]:
         where = f"policy at {b['policy']} of training, {b['threads']} thread(s)"

@@ -1,4 +1,4 @@
-"""One process of the comparison with TRL: the native trainer's rollouts and updates, timed."""
+"""Time the native trainer's rollouts and updates, in one process of the comparison with TRL."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main(setting: Setting, threads: int, rollouts: int, old_logprobs: str) -> No
 def train_steps(
     config: RunConfig, actors: Actors, problems: list[Record], count: int
 ) -> Iterator[Rollout]:
-    """The rollouts of the first ``count`` steps of a run, each once the policy is updated with it."""
+    """Do the first ``count`` steps of a run; yields the rollout of each after its updates."""
     train = config.train
     optimizer = make_optimizer(actors.policy, train.learning_rate, train.betas, train.weight_decay)
     order = batches(len(problems), config.rollout.prompts_per_step, config.seed)

@@ -1,4 +1,4 @@
-"""One process of the comparison with TRL: GRPOTrainer's rollouts and updates, timed."""
+"""Time the rollouts and updates of TRL's GRPOTrainer, in one process of the comparison with TRL."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(setting: Setting, threads: int, rollouts: int) -> None:
 
 
 def make_trainer(setting: Setting, rollouts: int, output: str) -> GRPOTrainer:
-    """TRL's GRPO on the same model, prompts, batch sizes, optimizer and lengths as a native run."""
+    """TRL's GRPO with the model, prompts, batch sizes, optimizer and lengths of a native run."""
     config = setting.config
     group, updates = config.rollout.group_size, config.train.updates_per_rollout
     responses = config.rollout.prompts_per_step * group
@@ -93,7 +93,7 @@ def reward(completions: list[str], answer: list[str], completion_ids, **_) -> li
 
 
 class Clock(TrainerCallback):
-    """Seconds from the end of one rollout's last update to the end of the next one's."""
+    """Measures the seconds of each rollout and its updates."""
 
     def __init__(self, updates: int) -> None:
         self.updates, self.seconds, self.last = updates, [], None

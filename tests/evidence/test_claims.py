@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from sspo.evidence import claims
 from sspo.evidence.claims import (
-    add_spread,
     compare,
     decide,
     every_baseline,
@@ -19,7 +19,8 @@ from sspo.evidence.claims import (
 )
 from sspo.evidence.comparisons import holm, t_p_value
 from sspo.evidence.factorial import factorial_effects
-from sspo.evidence.intervals import Interval, hierarchical_interval, paired_difference
+from sspo.evidence.intervals import Interval, hierarchical_interval
+from sspo.evidence.measures import add_spread
 from sspo.evidence.protocol import CLAIMS
 from sspo.evidence.report import claims_report
 from support.claims import (
@@ -137,8 +138,9 @@ def test_effect_interval_and_p_values_are_those_of_the_paired_differences():
     table = runs.pivot(index="seed", columns="method", values="drawdown")
     found = next(c for c in compare(PLAN, runs) if (c.measure, c.baseline) == ("drawdown", "grpo"))
     better = (table["grpo"] - table["sspo"]).to_numpy()
-    expected = paired_difference(table["grpo"], table["sspo"])
-    assert (found.effect, found.low, found.high) == pytest.approx(tuple(expected))
+    student = stats.ttest_rel(table["grpo"], table["sspo"]).confidence_interval(0.95)
+    expected = (better.mean(), student.low, student.high)
+    assert (found.effect, found.low, found.high) == pytest.approx(expected)
     assert found.n == 6 and found.missing == 0
     assert found.sspo_mean == pytest.approx(table["sspo"].mean())
     assert found.baseline_mean == pytest.approx(table["grpo"].mean())

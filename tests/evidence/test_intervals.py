@@ -2,16 +2,12 @@
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from sspo.evidence.intervals import (
     finite_values,
     hierarchical_interval,
-    interquartile_mean,
     mean_interval,
-    paired_difference,
     proportion_interval,
-    stratified_interval,
 )
 
 
@@ -106,38 +102,11 @@ def test_two_level_bootstrap_of_equal_seeds_is_the_spread_over_problems():
     assert both.high - both.low == pytest.approx(one.high - one.low, rel=0.1)
 
 
-def test_pairing_cancels_what_a_seed_does_to_both_methods():
-    rng = np.random.default_rng(0)
-    shared = rng.normal(0.0, 0.3, 5)
-    a = 0.72 + shared + rng.normal(0.0, 0.01, 5)
-    b = 0.70 + shared + rng.normal(0.0, 0.01, 5)
-    paired, alone = paired_difference(a, b), mean_interval(a)
-    assert paired == pytest.approx(paired_difference(a - shared, b - shared))
-    assert paired.high - paired.low < 0.25 * (alone.high - alone.low)
-
-
-def test_paired_difference_of_other_level_is_the_interval_of_the_differences_at_that_level():
-    a, b = [3.0, 2.5, 4.0], [1.0, 2.0, 2.5]
-    assert paired_difference(a, b, level=0.8) == mean_interval([2.0, 0.5, 1.5], level=0.8)
-
-
-def test_paired_difference_covers_95_percent():
-    rng = np.random.default_rng(0)
-
-    def one():
-        shared = rng.normal(0.0, 0.3, 3)
-        a, b = rng.normal(0.02, 0.01, (2, 3)) + shared
-        return paired_difference(a, b)
-
-    assert coverage(one, 0.0, repeats=2_000) == pytest.approx(0.95, abs=0.015)
-
-
 @pytest.mark.parametrize(
     ("interval", "shape"),
     [
         (proportion_interval, 50),
         (hierarchical_interval, (5, 10)),
-        (stratified_interval, (2, 5, 10)),
     ],
 )
 def test_a_bootstrap_resamples_two_thousand_times_unless_told(interval, shape):
@@ -146,73 +115,10 @@ def test_a_bootstrap_resamples_two_thousand_times_unless_told(interval, shape):
     assert interval(scores, np.random.default_rng(7)) == told
 
 
-@pytest.mark.parametrize("count", range(1, 14))
-def test_interquartile_mean_is_scipys_trimmed_mean_and_the_mean_of_what_sorting_leaves(count):
-    values = np.random.default_rng(count).normal(size=count).round(1)  # with ties
-    kept = sorted(values.tolist())
-    for _ in range(count // 4):
-        kept.remove(max(kept))
-        kept.remove(min(kept))
-    assert interquartile_mean(values) == pytest.approx(sum(kept) / len(kept), abs=1e-12)
-    assert interquartile_mean(values) == pytest.approx(stats.trim_mean(values, 0.25), abs=1e-12)
-
-
-def test_interquartile_mean_forgets_one_collapsed_run_of_four_and_reduces_the_asked_axis():
-    assert interquartile_mean([0.8, 0.0, 0.7, 0.9]) == pytest.approx(0.75)
-    table = np.array([[0.0, 1.0, 2.0, 9.0], [5.0, 5.0, 5.0, 5.0]])
-    assert interquartile_mean(table).tolist() == [1.5, 5.0]
-    assert interquartile_mean(table, axis=0).tolist() == [2.5, 3.0, 3.5, 7.0]
-
-
-def two_splits(rng: np.random.Generator, seeds: int) -> list[np.ndarray]:
-    """Scores around 0.6 and 0.4 of one set of models on 150 and 50 problems."""
-    by_seed = rng.normal(0, 0.05, (seeds, 1))
-    return [
-        level + by_seed + rng.normal(0, 0.2, (1, n)) + rng.normal(0, 0.1, (seeds, n))
-        for level, n in ((0.6, 150), (0.4, 50))
-    ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("statistic", [np.mean, interquartile_mean])
-def test_stratified_bootstrap_covers_95_percent_with_many_seeds(statistic):
-    rng = np.random.default_rng(0)
-
-    def one():
-        return stratified_interval(two_splits(rng, 20), rng, statistic, resamples=300)
-
-    assert 0.91 <= coverage(one, 0.5, repeats=400) <= 0.98
-
-
-def test_stratified_bootstrap_of_one_split_and_the_mean_is_the_two_level_bootstrap():
-    scores = seeds_by_problems(np.random.default_rng(1), 6, 0.2)
-    one = stratified_interval([scores], np.random.default_rng(0), np.mean, resamples=20_000)
-    other = hierarchical_interval(scores, np.random.default_rng(0), resamples=20_000)
-    assert one.mean == pytest.approx(other.mean)
-    assert one == pytest.approx(other, abs=2e-3)
-
-
 def test_two_seeds_are_enough_for_a_two_level_bootstrap():
     """One pair in four draws the worse seed twice, one in four the better: the ends are theirs."""
     scores, rng = np.array([[0.2, 0.2], [0.6, 0.6]]), np.random.default_rng(0)
     assert hierarchical_interval(scores, rng) == pytest.approx((0.4, 0.2, 0.6))
-    assert stratified_interval([scores], rng) == pytest.approx((0.4, 0.2, 0.6))
-
-
-def test_stratified_bootstrap_draws_one_set_of_seeds_for_all_splits():
-    """A model good on one split is good on the other: their errors add up, they do not cancel."""
-    by_seed = np.arange(5.0)[:, None] * np.ones((1, 3))
-    both = stratified_interval([by_seed, by_seed], np.random.default_rng(0), np.mean)
-    one = stratified_interval([by_seed], np.random.default_rng(0), np.mean)
-    assert both == pytest.approx(one)
-    opposite = stratified_interval([by_seed, -by_seed], np.random.default_rng(0), np.mean)
-    assert opposite == pytest.approx((0.0, 0.0, 0.0))
-
-
-def test_stratified_bootstrap_keeps_every_split_at_its_size():
-    """Drawn across splits, the share of hard problems would vary; here it never does."""
-    splits = [np.ones((3, 7)), np.zeros((3, 2))]
-    assert stratified_interval(splits, np.random.default_rng(0), np.mean) == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("values", [[1, 0], [True, False], np.array([0.1, 0.7], np.float32)])
@@ -228,22 +134,12 @@ def test_values_of_any_kind_are_computed_with_in_double_precision(values):
             lambda rng: mean_interval([0.5, np.nan]),
             "^values must be finite; leave out or explain missing ones first$",
         ),
-        (lambda rng: paired_difference([0.1, 0.2], [0.1]), "same seeds"),
         (lambda rng: proportion_interval([0.5, 1.5], rng), r"\[0, 1\]"),
         (
             lambda rng: hierarchical_interval([[0.5, 0.1]], rng),
             "^one seed has no spread between seeds; use proportion_interval$",
         ),
         (lambda rng: hierarchical_interval([0.5, 0.1], rng), "2 axes"),
-        (lambda rng: interquartile_mean([]), "non-empty"),
-        (lambda rng: interquartile_mean([0.1, np.nan]), "finite"),
-        (lambda rng: stratified_interval([], rng), "same seeds"),
-        (
-            lambda rng: stratified_interval([[[0.5, 0.1]]], rng),
-            "^one seed has no spread between seeds; use proportion_interval$",
-        ),
-        (lambda rng: stratified_interval([np.ones((2, 3)), np.ones((3, 3))], rng), "same seeds"),
-        (lambda rng: stratified_interval([[[0.5], [np.nan]]], rng), "finite"),
     ],
 )
 def test_what_cannot_be_summarised_is_refused(call, message):

@@ -10,7 +10,6 @@ from sspo.evidence.measures import (
     area_under_curve,
     collapsed,
     cut_at,
-    deviations_from_median,
     drift_measures,
     final_scores,
     run_measures,
@@ -139,12 +138,6 @@ def test_a_slow_rise_and_a_constant_have_no_spikes():
     assert spike_share(np.zeros(30), 3.0, 10) == 0.0
 
 
-def test_deviations_from_the_median_do_not_depend_on_the_level_and_forget_no_outlier():
-    assert deviations_from_median([0.8, 0.7, 0.1]).tolist() == pytest.approx([0.1, 0.0, 0.6])
-    shifted = deviations_from_median([10.8, 10.7, 10.1])
-    assert shifted.tolist() == pytest.approx([0.1, 0.0, 0.6])
-
-
 # Together
 
 
@@ -197,7 +190,6 @@ def test_final_scores_name_split_and_metric():
         (lambda: cut_at(curve((0, 0.1), (100, 0.2)), 0), "must lie above"),
         (lambda: spike_share([1.0] * 4, 3.0, 4), "needs more"),
         (lambda: spike_share([1.0, np.nan, 1.0], 3.0, 2), "finite"),
-        (lambda: deviations_from_median([0.1, 0.2]), "three"),
         (lambda: worst_drawdown([np.nan]), "finite"),
         (
             lambda: final_scores([{"split": "a", "metric": "b", "value": 1}] * 2),

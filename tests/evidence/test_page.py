@@ -5,12 +5,12 @@ import re
 import pytest
 
 from sspo.evidence.page import claims_page
-from sspo.evidence.protocol import CLAIM_TEXT, load_plan
+from sspo.evidence.protocol import CLAIM_TEXT, load_protocol
 from sspo.evidence.report import claims_report
 from support.evidence_frames import make_runs
 from support.paths import CLAIMS_PLAN
 
-PLAN = load_plan(CLAIMS_PLAN)
+PLAN = load_protocol(CLAIMS_PLAN)
 METHODS = ("grpo", "gspo", "gmpo", "sapo", "sspo", "sspo_pessimistic")
 LABELS = {"sspo": "SSPO (sigmoid)", "sspo_pessimistic": "ours"}
 

@@ -4,13 +4,13 @@ import pytest
 
 from sspo.config.errors import ConfigError
 from sspo.config.reading import plain
-from sspo.evidence.protocol import CLAIMS, check_scores, load_plan
+from sspo.evidence.protocol import CLAIMS, check_scores, load_protocol
 from support.claims import AREA, DRAWDOWN, FINAL, PLAN
 from support.paths import CLAIMS_PLAN
 
 
 def test_the_plan_in_the_workflow_loads_and_covers_the_paper():
-    plan = load_plan(CLAIMS_PLAN)
+    plan = load_protocol(CLAIMS_PLAN)
     assert plan.baselines == ("grpo", "gspo", "gmpo", "sapo")
     assert {m.claim for m in plan.measures if m.primary} == set(CLAIMS)
     assert plan.learning.target == 0.7
@@ -50,7 +50,7 @@ def test_a_file_that_is_no_plan_is_refused_by_name_in_one_line(tmp_path, text, m
     file = tmp_path / "plan.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=message) as error:
-        load_plan(file)
+        load_protocol(file)
     assert "\n" not in str(error.value)
 
 
@@ -64,8 +64,8 @@ def test_a_file_that_is_no_plan_is_refused_by_name_in_one_line(tmp_path, text, m
 )
 def test_an_evaluation_without_a_planned_score_is_refused_before_any_run(changes, needed):
     evaluation = {"splits": ["test", "hard"], "pools": {}, "pass_at": [1, 8]}
-    check_scores(load_plan(CLAIMS_PLAN), evaluation, "mine.yaml")
+    check_scores(load_protocol(CLAIMS_PLAN), evaluation, "mine.yaml")
     pools = {"pools": {"test": ["math500"], "hard": ["aime24"]}, "splits": ["math500", "aime24"]}
-    check_scores(load_plan(CLAIMS_PLAN), evaluation | pools, "mine.yaml")
+    check_scores(load_protocol(CLAIMS_PLAN), evaluation | pools, "mine.yaml")
     with pytest.raises(ConfigError, match=f"mine.yaml: the claims {needed}"):
-        check_scores(load_plan(CLAIMS_PLAN), evaluation | changes, "mine.yaml")
+        check_scores(load_protocol(CLAIMS_PLAN), evaluation | changes, "mine.yaml")

@@ -16,6 +16,7 @@ from sspo.models.pretrained import checkpoint_files, checkpoint_folder, load_pub
 from sspo.rollout.engine import Sampling
 from sspo.rollout.factory import make_engine
 from sspo.rollout.torch_engine import TorchEngine
+from support.engines import compute, engine_called
 from support.published import TURN, chat_tokenizer, published, saved
 
 REVISION = "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"
@@ -65,16 +66,11 @@ def test_vllm_follows_float32_weights_of_a_published_model_in_training(tmp_path,
     pytest.importorskip("vllm")
     saved(tmp_path)
     policy, tokenizer = load_model(tmp_path), load_tokenizer(tmp_path)
+    sampling = SamplingConfig(
+        temperature=1.0, max_response_tokens=20, max_batch=8, stop_tokens=(TURN,)
+    )
     engine = make_engine(
-        "vllm",
-        policy,
-        tokenizer,
-        folder=tmp_path,
-        dtype=dtype,
-        sampling=SamplingConfig(
-            temperature=1.0, max_response_tokens=20, max_batch=8, stop_tokens=(TURN,)
-        ),
-        seed=0,
+        engine_called("vllm"), sampling, compute(dtype), tmp_path, tokenizer, policy
     )
     prompts = tokenizer([f"<|im_start|>user\n{i} + 2 = ?{TURN}\n" for i in range(6)])["input_ids"]
     generator = torch.Generator().manual_seed(0)

@@ -24,6 +24,8 @@ from support.engines import (
     assert_first_tokens_follow_softmax,
     assert_scores_match,
     assert_well_formed,
+    compute,
+    engine_called,
     perturb,
     seeds_of,
     token_ids,
@@ -212,19 +214,25 @@ def test_a_sample_seed_depends_on_every_coordinate_and_on_nothing_else():
 
 
 def test_make_engine_gives_a_torch_engine_on_the_live_policy(model, tokenizer):
-    engine = make_engine(
-        "torch", model, tokenizer, folder="", dtype="float32", sampling=SAMPLING, seed=0
-    )
+    engine = make_engine(engine_called("torch"), SAMPLING, compute(), "", tokenizer, model)
     assert isinstance(engine, TorchEngine)
     assert engine.model is model
     assert engine.shares_policy
+
+
+def test_make_engine_without_a_policy_loads_the_checkpoint(folder, tokenizer, prompts):
+    request = Sampling(20, 1.0, seeds_of(prompts))
+    for dtype in ("float32", "bfloat16"):
+        engine = make_engine(engine_called("torch"), SAMPLING, compute(dtype), folder, tokenizer)
+        expected = TorchEngine(load_model(folder, dtype), tokenizer).generate(prompts, request)
+        assert engine.generate(prompts, request) == expected
 
 
 def test_an_engine_in_another_precision_samples_from_a_copy_that_follows_the_policy(
     model, tokenizer, prompts, tmp_path
 ):
     engine = make_engine(
-        "torch", model, tokenizer, folder="", dtype="bfloat16", sampling=SAMPLING, seed=0
+        engine_called("torch"), SAMPLING, compute("bfloat16"), "", tokenizer, model
     )
     request = Sampling(20, 1.0, seeds_of(prompts))
     assert model.dtype == torch.float32
@@ -259,15 +267,11 @@ def test_an_unknown_stop_token_is_refused_by_name(model, tokenizer):
 
 def test_an_unknown_engine_raises(model, tokenizer):
     with pytest.raises(ValueError, match="unknown rollout engine 'sglang'"):
-        make_engine(
-            "sglang", model, tokenizer, folder="", dtype="float32", sampling=SAMPLING, seed=0
-        )
+        make_engine(engine_called("sglang"), SAMPLING, compute(), "", tokenizer, model)
 
 
 def test_vllm_not_installed_is_one_line_with_the_fix(folder, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ConfigError, match="vLLM is not installed; run `make vllm`") as caught:
-        make_engine(
-            "vllm", None, tokenizer, folder=folder, dtype="float32", sampling=SAMPLING, seed=0
-        )
+        make_engine(engine_called("vllm"), SAMPLING, compute(), folder, tokenizer)
     assert "\n" not in str(caught.value)

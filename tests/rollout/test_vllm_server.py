@@ -21,6 +21,8 @@ from support.engines import (
     assert_first_tokens_follow_softmax,
     assert_follows_every_load,
     assert_scores_match,
+    compute,
+    engine_called,
     perturb,
     seeds_of,
 )
@@ -39,10 +41,8 @@ def address(folder, tmp_path_factory):
 def server(address, folder, tokenizer, model, tmp_path, monkeypatch):
     """An engine of that server with the weights of ``model``, whatever an earlier test loaded."""
     monkeypatch.setenv(ADDRESS, address)
-    engine = make_engine(
-        "vllm_server", model, tokenizer,
-        folder=folder, dtype="float32", sampling=SAMPLING, seed=0, scratch=tmp_path / "engine",
-    )  # fmt: skip
+    settings, scratch = engine_called("vllm_server"), tmp_path / "engine"
+    engine = make_engine(settings, SAMPLING, compute(), folder, tokenizer, model, scratch)
     engine.load_weights(model.state_dict())
     yield engine
     engine.close()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from sspo.evidence.claims import compare, overall
-from sspo.evidence.protocol import CLAIMS, Factorial, Measure, load_plan
+from sspo.evidence.protocol import CLAIMS, Factorial, Measure, load_protocol
 from support.paths import CLAIMS_PLAN
 
 
@@ -30,7 +30,7 @@ DRAWDOWN = measure("drawdown", "stabler", higher_is_better=False)
 FINAL = measure("test_pass@1", "better")
 
 
-PLAN = load_plan(CLAIMS_PLAN).changed(
+PLAN = load_protocol(CLAIMS_PLAN).changed(
     sspo=("sspo",),
     baselines=("grpo", "gspo"),
     measures=(AREA, DRAWDOWN, FINAL),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from sspo.config.settings import SamplingConfig
+from sspo.config.settings import ComputeConfig, SamplingConfig
 from sspo.models.policy import ScoreBatch, score
 from sspo.rollout.engine import Completion, Sampling, sample_seed
 
@@ -16,6 +17,14 @@ CONTEXT = 320
 
 
 SAMPLING = SamplingConfig(temperature=1.0, max_response_tokens=40, max_batch=99, stop_tokens=())
+
+
+def engine_called(name):
+    return SimpleNamespace(engine=name, vllm_memory=0.3)
+
+
+def compute(dtype="float32"):
+    return ComputeConfig(device="cpu", dtype=dtype, threads=1)
 
 
 TOLERANCE = 3e-5  # nats, float32; both engines stay below 5e-6 with these weights

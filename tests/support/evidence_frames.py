@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from sspo.evidence.claims import add_spread
-from sspo.evidence.protocol import load_plan
+from sspo.evidence.measures import add_spread
+from sspo.evidence.protocol import load_protocol
 from sspo.evidence.report import claims_report
 from sspo.figures.regimes import MASSES
 from sspo.figures.tables import EFFECTS, OUTCOMES
@@ -73,7 +73,7 @@ def evidence_frames(methods, plan_file, seeds: int = 3) -> dict[str, pd.DataFram
 @cache  # the intervals of all comparisons take seconds
 def _evidence_frames(methods, plan_file, seeds):
     runs = make_runs(methods, seeds)
-    report = claims_report(load_plan(plan_file), runs)
+    report = claims_report(load_protocol(plan_file), runs)
     return {
         "runs": runs,
         "trials": make_trials(methods),

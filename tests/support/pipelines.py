@@ -117,6 +117,21 @@ if script == "choose":
 """
 
 
+# Runs a script, and notes which modules of the project it loaded.
+TRACING_PYTHON = """#!{python}
+import atexit, json, os, pathlib, runpy, sys
+sys.argv = sys.argv[1:]
+arguments = [*sys.argv]
+def note():
+    files = [m.__file__ for n, m in list(sys.modules.items()) if n.split(".")[0] == "sspo"]
+    pathlib.Path("loaded").mkdir(exist_ok=True)
+    note = json.dumps({{"arguments": arguments, "files": files}})
+    pathlib.Path("loaded", str(os.getpid())).write_text(note)
+atexit.register(note)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 class Workspace:
     """A copy of the repository's code with a tiny configuration, in which Snakemake runs."""
 
@@ -133,11 +148,8 @@ class Workspace:
         self.write(TINY)
         binaries = folder / "bin"
         binaries.mkdir()
-        (binaries / "python").write_text(
-            FAKE_PYTHON.format(python=sys.executable)
-            if fake
-            else f'#!/bin/sh\nexec {sys.executable} "$@"\n'
-        )
+        python = FAKE_PYTHON if fake else TRACING_PYTHON
+        (binaries / "python").write_text(python.format(python=sys.executable))
         (binaries / "python").chmod(0o755)
 
     def write(self, overrides):

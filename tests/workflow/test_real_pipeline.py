@@ -1,5 +1,6 @@
 """The tiny pipeline run for real, once, with a new objective, and what holds for its results."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sspo.pipeline.closure import SOURCE, code_files
 from sspo.pipeline.verification import figure_files, result_files, verify
 from support.paths import ROOT
 from support.pipelines import STUDY, Workspace
@@ -51,6 +53,26 @@ def test_a_new_objective_needs_one_function_one_table_entry_and_one_yaml_entry(r
     assert len(steps) == 3
     assert "reinforce" in (real.folder / "results/summary/evaluations.csv").read_text()
     assert (real.folder / "figures/f3_accuracy.png").stat().st_size > 10_000
+
+
+def test_no_script_loads_a_module_that_its_rule_does_not_declare(real):
+    """Locks and settings aside: what a config leaves out of the declared code is really not used."""
+    scripts = set()
+    for note in map(json.loads, (path.read_text() for path in real.folder.glob("loaded/*"))):
+        arguments = note["arguments"]
+        script = Path(arguments[0])
+        scripts.add(script.stem)
+        config = None
+        if script.stem in ("prepare_data", "pretrain", "train", "train_control", "evaluate"):
+            file = real.folder / arguments[arguments.index("--config") + 1]
+            config = json.loads(file.read_text())
+        declared = {
+            str(path.relative_to(SOURCE)) for path in code_files(ROOT / script, config=config)[1:]
+        }
+        loaded = {str(Path(file).relative_to(real.folder / "src")) for file in note["files"]}
+        undeclared = {file for file in loaded - declared if not file.endswith("__init__.py")}
+        assert all(file.startswith(("sspo/pipeline/", "sspo/config/")) for file in undeclared)
+    assert {"prepare_data", "pretrain", "train", "train_control", "evaluate", "judge"} <= scripts
 
 
 def flip(path):

@@ -180,6 +180,12 @@ def test_editing_a_family_of_figures_remakes_that_family_alone(workspace, file, 
     assert workspace.planned() == remade
 
 
+def test_an_edit_of_locks_and_settings_reruns_nothing(workspace):
+    for module in ("pipeline/locks", "pipeline/provenance", "config/settings"):
+        workspace.append(f"src/sspo/{module}.py", "\n# edited\n")
+    assert workspace.planned() == set()
+
+
 def test_editing_losses_retrains_every_method_but_not_the_base_model(workspace):
     workspace.append("src/sspo/objectives/losses.py", "\n# edited\n")
     planned = workspace.planned()

@@ -26,9 +26,10 @@ try:
     CONFIGS = expand_profile(PROFILE, CONFIG_NAME)
     if workflow.is_main_process:
         # Once is enough: on a cluster every job comes through this file.
-        from sspo.evidence.protocol import check_scores, load_plan
+        from sspo.evidence.protocol import check_scores, load_protocol
 
-        check_scores(load_plan(ROOT / "workflow/claims.yaml"), config["evaluation"], CONFIG_NAME)
+        protocol = load_protocol(ROOT / "workflow/claims.yaml")
+        check_scores(protocol, config["evaluation"], CONFIG_NAME)
     DATA_FILES = []
     if "math_data" in config:
         names = [*config["math_data"]["train"], *config["math_data"]["benchmarks"]]

@@ -4,7 +4,7 @@ rule write_config:
     A tuned run takes its learning rate and parameters from what the trials chose.
     """
     input:
-        code("write_config"),
+        lambda wildcards: code("write_config", config=CONFIGS[wildcards.place]),
         script=script("write_config"),
         choices=choices_of,
     output:

@@ -2,19 +2,17 @@
 
 import gzip
 import json
-from pathlib import Path
 
 from sspo.config.reading import load_json, plain, read
 from sspo.config.study import EvaluationRun
 from sspo.data.problems import check_lengths, read_problems
-from sspo.models.policy import load_model, load_tokenizer
+from sspo.models.policy import load_tokenizer
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.files import write_bytes, write_json
 from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import parse_paths, run
 from sspo.rewards.base import check_golds
 from sspo.rewards.factory import make_reward
-from sspo.rollout.engine import RolloutEngine
 from sspo.rollout.factory import make_engine
 from sspo.training.evaluation import summarize
 from sspo.training.grading import evaluate_problems
@@ -40,7 +38,7 @@ def main() -> None:
     context = load_json(paths.model / "config.json")["max_position_embeddings"]
     for split, problems in splits.items():
         check_lengths(problems, tokenizer, context, 1, files[split])
-    engine = load_engine(paths.model, tokenizer, config)
+    engine = make_engine(settings, sampling, config.compute, paths.model, tokenizer)
     results, lines, inputs = {}, [], [paths.config, *paths.model.iterdir()]
     for split, problems in splits.items():
         records = evaluate_problems(
@@ -71,22 +69,6 @@ def main() -> None:
         config=plain(config),
     )
     engine.close()
-
-
-def load_engine(folder: Path, tokenizer, config: EvaluationRun) -> RolloutEngine:
-    """The engine that samples from the checkpoint; vLLM loads its own copy and wants all the memory."""
-    settings, compute = config.evaluation, config.compute
-    by_torch = settings.engine == "torch"
-    return make_engine(
-        settings.engine,
-        load_model(folder, compute.dtype, compute.device) if by_torch else None,
-        tokenizer,
-        folder=folder,
-        dtype=compute.dtype,
-        sampling=config.sampling,
-        seed=settings.seed,
-        vllm_memory=settings.vllm_memory,
-    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pandas as pd
 
 from sspo.config.reading import load_json
 from sspo.evidence.page import claims_page
-from sspo.evidence.protocol import load_plan
+from sspo.evidence.protocol import load_protocol
 from sspo.evidence.report import claims_report
 from sspo.pipeline.files import write_bytes, write_json
 from sspo.pipeline.provenance import write_record
@@ -20,9 +20,9 @@ def main() -> None:
         methods="JSON: method -> label, color",
         output="folder for claims.json, claims.md, comparisons.csv and factorial.csv",
     )
-    plan, runs = load_plan(paths.plan), pd.read_csv(paths.runs)
+    protocol, runs = load_protocol(paths.plan), pd.read_csv(paths.runs)
     labels = {name: look["label"] for name, look in load_json(paths.methods).items()}
-    report = claims_report(plan, runs, pd.read_csv(paths.scores), labels)
+    report = claims_report(protocol, runs, pd.read_csv(paths.scores), labels)
     files = {
         name: paths.output / name
         for name in ("claims.json", "claims.md", "comparisons.csv", "factorial.csv")

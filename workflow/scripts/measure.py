@@ -4,9 +4,14 @@ import pandas as pd
 
 from sspo.config.names import BASE, CONTROL
 from sspo.config.reading import load_json
-from sspo.evidence.claims import add_spread
-from sspo.evidence.measures import drift_measures, final_scores, run_measures, sampled_tokens
-from sspo.evidence.protocol import load_plan
+from sspo.evidence.measures import (
+    add_spread,
+    drift_measures,
+    final_scores,
+    run_measures,
+    sampled_tokens,
+)
+from sspo.evidence.protocol import load_protocol
 from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import parse_paths, run
 
@@ -23,7 +28,7 @@ def main() -> None:
         runs="folder of the runs, for their configs",
         output="CSV to write",
     )
-    plan = load_plan(paths.plan)
+    protocol = load_protocol(paths.plan)
     metrics, evaluations = pd.read_csv(paths.metrics), pd.read_csv(paths.evaluations)
     trained = metrics[~metrics["method"].isin([BASE, CONTROL])]
     records = {tuple(key): to_records(part) for key, part in trained.groupby(IDENTITY, sort=False)}
@@ -36,7 +41,7 @@ def main() -> None:
     for key, found in records.items():
         identity = dict(zip(IDENTITY, key, strict=True))
         budget = budgets[identity["regime"], identity["base"]]
-        measures = run_measures(found, plan.learning, budget) | drift_measures(found)
+        measures = run_measures(found, protocol.learning, budget) | drift_measures(found)
         config = load_json(paths.runs / identity["run"] / "config.json")
         settings = {"tuned": config["tuned"]} | {k: config["train"][k] for k in SETTINGS}
         rows.append(identity | settings | {"budget": budget} | measures | scores[identity["run"]])

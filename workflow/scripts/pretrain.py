@@ -1,14 +1,13 @@
 """Train the base model from scratch on worked solutions and save it as a Hugging Face checkpoint."""
 
-from sspo.config.reading import plain, read
+from sspo.config.reading import read
 from sspo.config.settings import PretrainConfig, TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import build_model
 from sspo.models.tokenizer import character_tokenizer
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.locks import hold_folder
-from sspo.pipeline.provenance import write_record
-from sspo.pipeline.script import parse_paths, run
+from sspo.pipeline.script import parse_paths, record_training, run
 from sspo.training.supervised import run_supervised
 from sspo.training.tracking import Tracker
 
@@ -16,10 +15,7 @@ from sspo.training.tracking import Tracker
 def main() -> None:
     paths = parse_paths(
         __doc__,
-        config="base config",
-        warmup="problems with worked solutions",
-        validation="validation problems",
-        tracking="tracking config",
+        *("config", "warmup", "validation", "tracking"),
         output="folder for model/ and metrics.jsonl",
     )
     hold_folder(paths.output)
@@ -40,14 +36,7 @@ def main() -> None:
         validation_file=paths.validation,
         tracker=tracker,
     )
-    write_record(
-        paths.output / "provenance.json",
-        __file__,
-        inputs=[paths.config, paths.warmup, paths.validation],
-        outputs=[*(paths.output / "model").iterdir(), paths.output / "metrics.jsonl"],
-        seeds=[config.seed],
-        config=plain(config),
-    )
+    record_training(paths, __file__, "metrics.jsonl")
 
 
 if __name__ == "__main__":

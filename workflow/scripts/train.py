@@ -6,8 +6,8 @@ from sspo.models.policy import save_policy
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.closure import code_files
 from sspo.pipeline.locks import hold_folder
-from sspo.pipeline.provenance import fingerprint, write_record
-from sspo.pipeline.script import parse_paths, run
+from sspo.pipeline.provenance import fingerprint
+from sspo.pipeline.script import parse_paths, record_training, run
 from sspo.training.checkpoint import CheckpointStore
 from sspo.training.errors import TrainingError
 from sspo.training.progress import Progress
@@ -21,11 +21,7 @@ from sspo.training.update import PoisonedUpdateError
 def main() -> None:
     paths = parse_paths(
         __doc__,
-        config="run config",
-        base="base checkpoint",
-        problems="training problems",
-        validation="validation problems",
-        tracking="tracking config",
+        *("config", "base", "problems", "validation", "tracking"),
         output="folder for model/, metrics.jsonl and rollouts.jsonl.gz",
     )
     hold_folder(paths.output)
@@ -57,14 +53,11 @@ def main() -> None:
         raise TrainingError(f"{error}; saved for workflow/scripts/replay.py in {folder}") from None
     save_policy(actors.policy, actors.tokenizer, paths.output / "model", config.compute.dtype)
     log.publish(paths.output)
-    results = [paths.output / name for name in ("metrics.jsonl", "rollouts.jsonl.gz")]
-    write_record(
-        paths.output / "provenance.json",
+    record_training(
+        paths,
         __file__,
-        inputs=[paths.config, *paths.base.iterdir(), paths.problems, paths.validation],
-        outputs=[*(paths.output / "model").iterdir(), *results],
-        seeds=[config.seed],
-        config=plain(config),
+        "metrics.jsonl",
+        "rollouts.jsonl.gz",
         **actors.engine.provenance,
     )
     actors.engine.close()

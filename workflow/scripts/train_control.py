@@ -1,13 +1,12 @@
 """The supervised-only control: go on training the base model on worked solutions, without reward."""
 
-from sspo.config.reading import plain, read
+from sspo.config.reading import read
 from sspo.config.settings import ControlConfig, TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import load_model, load_tokenizer
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.locks import hold_folder
-from sspo.pipeline.provenance import write_record
-from sspo.pipeline.script import parse_paths, run
+from sspo.pipeline.script import parse_paths, record_training, run
 from sspo.training.supervised import run_supervised
 from sspo.training.tracking import Tracker
 
@@ -15,11 +14,7 @@ from sspo.training.tracking import Tracker
 def main() -> None:
     paths = parse_paths(
         __doc__,
-        config="control config",
-        base="base checkpoint",
-        warmup="problems with worked solutions",
-        validation="validation problems",
-        tracking="tracking config",
+        *("config", "base", "warmup", "validation", "tracking"),
         output="folder for model/ and metrics.jsonl",
     )
     hold_folder(paths.output)
@@ -41,14 +36,7 @@ def main() -> None:
         tracker=tracker,
         updates_per_step=config.updates_per_step,
     )
-    write_record(
-        paths.output / "provenance.json",
-        __file__,
-        inputs=[paths.config, *paths.base.iterdir(), paths.warmup, paths.validation],
-        outputs=[*(paths.output / "model").iterdir(), paths.output / "metrics.jsonl"],
-        seeds=[config.seed],
-        config=plain(config),
-    )
+    record_training(paths, __file__, "metrics.jsonl")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ import shutil
 
 from sspo.backends.launch import join_processes, on_local_device, process_place
 from sspo.backends.trl import SspoTrainer
-from sspo.config.reading import plain, read
+from sspo.config.reading import read
 from sspo.config.settings import RunConfig, TrackingConfig
 from sspo.models.policy import load_model, save_model
 from sspo.models.torch_setup import set_up_torch
 from sspo.models.weights import plain_weights
 from sspo.pipeline.locks import hold_folder
-from sspo.pipeline.provenance import write_record
-from sspo.pipeline.script import parse_paths, run
+from sspo.pipeline.script import parse_paths, record_training, run
 from sspo.training.checkpoint import refuse_non_finite
 from sspo.training.progress import Progress
 from sspo.training.setup import open_run
@@ -21,11 +20,7 @@ from sspo.training.tracking import TrackedLog, Tracker
 def main() -> None:
     paths = parse_paths(
         __doc__,
-        config="run config",
-        base="base checkpoint",
-        problems="training problems",
-        validation="validation problems",
-        tracking="tracking config",
+        *("config", "base", "problems", "validation", "tracking"),
         output="folder for model/, metrics.jsonl and rollouts.jsonl.gz",
     )
     rank, processes = process_place()
@@ -48,14 +43,11 @@ def main() -> None:
     refuse_non_finite(policy, config.run)
     save_model(policy, actors.tokenizer, paths.output / "model")
     log.publish(paths.output)
-    results = [paths.output / name for name in ("metrics.jsonl", "rollouts.jsonl.gz")]
-    write_record(
-        paths.output / "provenance.json",
+    record_training(
+        paths,
         __file__,
-        inputs=[paths.config, *paths.base.iterdir(), paths.problems, paths.validation],
-        outputs=[*(paths.output / "model").iterdir(), *results],
-        seeds=[config.seed],
-        config=plain(config),
+        "metrics.jsonl",
+        "rollouts.jsonl.gz",
         **actors.engine.provenance,
         trainer="trl",
         processes=processes,

@@ -4,7 +4,6 @@ import argparse
 import json
 
 from sspo.config.reading import load_json
-from sspo.experiment.tuning import apply_choice
 from sspo.pipeline.files import write_json
 
 
@@ -16,6 +15,8 @@ def main() -> None:
     arguments = parser.parse_args()
     config = json.loads(arguments.config)
     if arguments.choices:
+        from sspo.experiment.tuning import apply_choice
+
         config = apply_choice(config, load_json(arguments.choices))
     write_json(arguments.output, config)
 

@@ -2,18 +2,19 @@
 
 TRL and the Trainer below it bring what many processes need: the distributed model, the optimizer, and
 log-probabilities from a fused language-model head. Rollouts, rewards, advantages, losses and statistics
-are the native trainer's own functions, so a run means the same in both. What differs:
+are the native trainer's own functions, so that a run means the same in both. The differences are:
 
-- every process samples and rewards its own share of the prompts, whole groups of every update, with an
-  engine of its own, or all with one vLLM server; where parameters are sharded (FSDP2), engines get the
-  whole weights;
-- micro-batches are equal parts of that share, all of them differentiated;
-- a gradient that is not finite stops the run without a ``failure/`` folder, and a run that was
-  interrupted starts over.
+1) Every process samples and rewards its own share of the prompts, which has whole groups of every
+   update. It has an engine of its own, or shares a vLLM server with the others. Where parameters
+   are sharded (FSDP2), engines get the whole weights.
+2) Micro-batches are equal parts of that share, and all of them are differentiated.
+3) A gradient that is not finite stops the run without a ``failure/`` folder.
+4) An interrupted run starts over.
 
-The Trainer neither divides by the accumulation steps (TRL's ``loss_is_scaled_for_ga``) nor knows how
-many tokens others hold, and processes' gradients are averaged. So a micro-batch weighs as much of the
-whole update as it holds, times the number of processes: the sum is the gradient of the whole update.
+A micro-batch's loss is weighted by its share of the whole update, times the number of processes. The
+factor is there because the gradients of processes are averaged. The Trainer adds no factor of its own: it
+does not divide by the accumulation steps (TRL's ``loss_is_scaled_for_ga``), and it does not know how many
+tokens other processes hold. So the sum is the gradient of the whole update.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ from sspo.training.update import (
 
 
 def micro_batch_size(config: RunConfig, processes: int) -> int:
-    """The largest equal part, up to ``train.micro_batch``, of a process's share of an update.
+    """Responses per micro-batch: the largest equal part, up to ``train.micro_batch``, of a process's share.
 
     Raises:
-        ConfigError: prompts that cannot be shared out in whole groups.
+        ConfigError: the prompts cannot be shared out in whole groups.
     """
     prompts, updates = config.rollout.prompts_per_step, config.train.updates_per_rollout
     if prompts % (updates * processes):
@@ -74,9 +75,9 @@ def micro_batch_size(config: RunConfig, processes: int) -> int:
 def schedule(config: RunConfig, problems: Sequence[Record], processes: int) -> list[Record]:
     """The prompts of the whole run, in the order in which TRL deals them out.
 
-    A rollout's prompts are those of the native trainer. TRL gives each process one stretch of them,
-    so the stretches are made of equal parts of every update, and which prompts make up an update
-    depends on the number of processes no more than in the native trainer.
+    The prompts of a rollout are those of the native trainer. TRL gives each process one contiguous
+    stretch of them, so a stretch is put together from equal parts of every update. Then an update has
+    the same prompts as in the native trainer, whatever the number of processes.
     """
     size, updates = config.rollout.prompts_per_step, config.train.updates_per_rollout
     order = batches(len(problems), size, config.seed)
@@ -89,7 +90,7 @@ def schedule(config: RunConfig, problems: Sequence[Record], processes: int) -> l
 
 
 def make_arguments(config: RunConfig, output: Path, processes: int) -> GRPOConfig:
-    """TRL's arguments for a run: batch sizes and optimizer; what TRL samples with is not used."""
+    """TRL's arguments for a run: batch sizes and optimizer. TRL itself samples nothing."""
     train, group = config.train, config.rollout.group_size
     size = micro_batch_size(config, processes)
     per_process = config.rollout.prompts_per_step * group // processes
@@ -109,7 +110,7 @@ def make_arguments(config: RunConfig, output: Path, processes: int) -> GRPOConfi
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         optim="adamw_torch_fused",
-        beta=0.0,  # the KL term, where there is one, comes with the native gradient
+        beta=0.0,  # the native gradient has the KL term already
         disable_dropout=True,
         bf16=config.compute.dtype == "bfloat16",
         gradient_checkpointing=train.gradient_checkpointing,
@@ -124,7 +125,7 @@ def make_arguments(config: RunConfig, output: Path, processes: int) -> GRPOConfi
 
 
 class FusedScorer(Scorer):
-    """Scores through the distributed model, whose forward pass makes processes share gradients."""
+    """Scores through the distributed model, because its forward pass lets processes share gradients."""
 
     def _score_policy(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
         """As ``sspo.models.policy.score``, with TRL's fused language-model head."""
@@ -134,7 +135,7 @@ class FusedScorer(Scorer):
         labels[rows, places] = batch.response_ids[rows, columns]
         found = self.policy(input_ids=batch.input_ids, labels=labels, fused_lm_head=True)
         zeros = torch.zeros_like(batch.mask, dtype=torch.float32)
-        # The first token has no prediction: TRL's columns begin with the second.
+        # The first token has no prediction, so TRL's columns begin with the second.
         values = (found.log_probs.float(), found.entropy.detach().float())
         logprobs, entropy = (
             zeros.index_put((rows, columns), value[rows, places - 1]) for value in values
@@ -144,32 +145,24 @@ class FusedScorer(Scorer):
 
 @dataclass
 class Share:
-    """One process's part of a rollout and of its updates.
-
-    Attributes:
-        rollout: its responses.
-        micros: all of its micro-batches, update by update.
-        scorer: log-probabilities at rollout time.
-        units: sequences or tokens of every update, over all processes.
-        losses: its part of every update's loss.
-        norms: gradient norm of every update so far, the same in all processes.
-        stats: what the losses report.
-    """
+    """One process's part of a rollout and of its updates."""
 
     rollout: Rollout
-    micros: list[MicroBatch]
+    micros: list[MicroBatch]  # all of them, update by update
     scorer: Scorer
-    units: list[float]
-    losses: list[float]
-    norms: list[float] = field(default_factory=list)
+    units: list[float]  # of every update: sequences or tokens of all processes
+    losses: list[float]  # of every update: this process's part
+    norms: list[float] = field(
+        default_factory=list
+    )  # of every update so far, in all processes alike
     stats: UpdateStats = field(default_factory=UpdateStats)
 
 
 class SspoTrainer(GRPOTrainer):
     """GRPOTrainer with the native rollouts, losses and records.
 
-    Overrides where TRL would sample (``_prepare_inputs``), compute its loss (``_compute_loss``), make
-    the schedule of the learning rate, and report the gradient norm.
+    Overrides the methods that sample (``_prepare_inputs``), compute the loss (``_compute_loss``), make
+    the learning-rate schedule and report the gradient norm.
     """
 
     def __init__(
@@ -180,24 +173,22 @@ class SspoTrainer(GRPOTrainer):
         log: RunLog,
         progress: Callable[[int, Metrics, float], None] = lambda step, record, seconds: None,
     ) -> None:
-        """Args:
-        config: the run.
-        actors: as for ``sspo.training.trainer.train``; this process's own.
-        problems: training problems with ``id``, ``prompt`` and ``answer``.
-        log: where the first process writes records of steps and sampled responses.
-        progress: called by the first process after every step with (step, record, seconds).
+        """Take the arguments of ``sspo.training.trainer.train``, with actors of this process's own.
+
+        The first process alone writes to ``log`` and calls ``progress``.
 
         Raises:
-            ValueError: objective or parameters that cannot run.
-            ConfigError: an engine, a launch or batch sizes that this trainer does not support.
+            ValueError: the objective or its parameters cannot run.
+            ConfigError: this trainer does not support the launch or the batch sizes.
         """
         check_objective(config.objective.name, config.objective.params)
         _, processes = process_place()
         if shards_are_asked_for() and isinstance(actors.engine, TorchEngine):
-            actors.engine.own_model()  # before TRL makes a forward pass that a copy would share
+            # Before TRL replaces the model's forward pass, which a later copy would share.
+            actors.engine.own_model()
         super().__init__(
             model=actors.policy,
-            reward_funcs=actors.reward,  # TRL wants one; rewards come with the rollout
+            reward_funcs=actors.reward,  # TRL requires one but never calls it
             args=make_arguments(config, log.folder, processes),
             train_dataset=Dataset.from_list(schedule(config, problems, processes)),
             processing_class=actors.tokenizer,
@@ -206,11 +197,11 @@ class SspoTrainer(GRPOTrainer):
         check_launch(self.accelerator.state, config)
         self.run, self.actors, self.run_log, self.progress = config, actors, log, progress
         self.objective = LOSSES[config.objective.name]
-        self.share: Share  # of the rollout at hand, from the first one on
+        self.share: Share  # of the current rollout; set by the first one
         self.sampled_tokens, self.began = 0, 0.0
 
     def begin(self) -> None:
-        """Record the policy before training."""
+        """Validate the policy before training and write the record of step 0."""
         validation = self._validate()
         if self.accelerator.is_main_process:
             self.run_log.rewind(None)
@@ -218,9 +209,9 @@ class SspoTrainer(GRPOTrainer):
         self.began = time.perf_counter()
 
     def end_update(self) -> None:
-        """Record a step once the last of its updates is done."""
-        updates, settings = self.run.train.updates_per_rollout, self.run.train
-        step, left = divmod(self.state.global_step, updates)
+        """After the last update of a step, write its record."""
+        settings = self.run.train
+        step, left = divmod(self.state.global_step, settings.updates_per_rollout)
         if left:
             return
         record = self._step_record(step)
@@ -236,22 +227,22 @@ class SspoTrainer(GRPOTrainer):
         self.began = now
 
     def create_scheduler(self, num_training_steps, optimizer=None):
-        """The native schedule: a linear rise that starts above 0, then constant."""
+        """Use the native schedule, whose first update has a learning rate above 0."""
         warmup = self.run.train.warmup_updates
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer, lambda update: learning_rate_at(update, 1.0, warmup, 0)
+            optimizer or self.optimizer, lambda update: learning_rate_at(update, 1.0, warmup)
         )
         return self.lr_scheduler
 
     def _prepare_inputs(self, generation_batch: list[Record]) -> MicroBatch:
-        """The micro-batch that is due, from a fresh rollout where the last one is used up."""
+        """The next micro-batch; samples a new rollout once the last one is used up."""
         place = self._step % self.args.steps_per_generation
         if place == 0:
             self.share = self._collect(generation_batch[:: self.num_generations])
         return self.share.micros[place]
 
     def _collect(self, problems: list[Record]) -> Share:
-        """Sample responses to this process's prompts; old log-probabilities where needed ahead."""
+        """Sample responses to this process's prompts; score ahead what later updates need."""
         config, device = self.run, self.accelerator.device
         step = self.state.global_step // config.train.updates_per_rollout + 1
         rollout = collect_rollout(config, self.actors, problems, step)
@@ -268,7 +259,7 @@ class SspoTrainer(GRPOTrainer):
         return Share(rollout, micros, scorer, totals.tolist(), [0.0] * len(totals))
 
     def _compute_loss(self, model, inputs: MicroBatch) -> Tensor:
-        """A loss whose gradients, averaged over processes, add up to the update's."""
+        """A loss whose gradients, averaged over processes, add up to the gradient of the update."""
         share, config = self.share, self.run
         update = len(share.norms)
         rows = len(share.rollout.completions) * self.accelerator.num_processes // len(share.units)
@@ -279,10 +270,10 @@ class SspoTrainer(GRPOTrainer):
         return (logprobs * grad).sum() * self.accelerator.num_processes
 
     def _get_grad_norm(self, model, grad_norm=None):
-        """Keep the norm before clipping.
+        """Keep the gradient norm before clipping.
 
         Raises:
-            TrainingError: it is NaN or infinite; the optimizer has not stepped yet.
+            TrainingError: the norm is NaN or infinite; the optimizer has not stepped yet.
         """
         norm = super()._get_grad_norm(model, grad_norm)
         if not math.isfinite(norm):
@@ -301,21 +292,18 @@ class SspoTrainer(GRPOTrainer):
         part = (tokens, rollout_metrics(share.rollout), share.losses, share.stats)
         counts, metrics, losses, stats = zip(*gather_object([part]), strict=True)
         self._pool_scores(share.scorer)
-        pooled = UpdateStats()
-        for one in stats:
-            pooled.extend(one)
+        pooled = UpdateStats([part for one in stats for part in one.parts])
         self.sampled_tokens += sum(counts)
         record: Metrics = {"step": step, "sampled_tokens": self.sampled_tokens}
         # Shares are of equal size, so the mean of their means is the mean over all responses.
         record |= {key: sum(m[key] for m in metrics) / len(metrics) for key in metrics[0]}
         totals = [sum(parts) for parts in zip(*losses, strict=True)]
-        rate = learning_rate_at(
-            self.state.global_step - 1, settings.learning_rate, settings.warmup_updates, 0
-        )
+        update = self.state.global_step - 1
+        rate = learning_rate_at(update, settings.learning_rate, settings.warmup_updates)
         return record | update_metrics(share.scorer, totals, share.norms, rate, pooled)
 
     def _pool_scores(self, scorer: Scorer) -> None:
-        """Add up what the processes observed at rollout time."""
+        """Add up what the scorers of all processes measured."""
         device = self.accelerator.device
         sums = ("tokens", "entropy", "gap", "kl_tokens", "kl")
         parts = torch.tensor([getattr(scorer, s) for s in sums], dtype=torch.float64, device=device)
@@ -325,7 +313,7 @@ class SspoTrainer(GRPOTrainer):
         scorer.largest_gap = self.accelerator.gather(largest).max().item()
 
     def _validate(self) -> Metrics:
-        """Measured by the first process; all give it their part of the weights."""
+        """The first process measures, and all of them give it their part of the weights."""
         self.actors.sync_engine()
         return self.actors.validate() if self.accelerator.is_main_process else {}
 

@@ -1,14 +1,15 @@
-"""The objectives as verl policy losses (verl 0.9): ``loss_mode`` "sspo/<method>".
+"""The objectives as policy losses of verl 0.9, under the ``loss_mode`` "sspo/<method>".
 
-Write a module that calls ``register`` with the ``methods`` of a configuration, name it in
-``VERL_USE_EXTERNAL_MODULES`` so that every worker imports it, and set ``actor.policy_loss.loss_mode``:
+Write a module that calls ``register`` with the ``methods`` of a configuration. Name the module in
+``VERL_USE_EXTERNAL_MODULES``, so that every worker imports it, and set ``actor.policy_loss.loss_mode``.
+The module is:
 
     import yaml
     from sspo.backends.verl import register
     register(yaml.safe_load(open("config/default.yaml"))["methods"])
 
-Parameters come from there alone: verl's ``clip_ratio``, ``tau_pos`` and ``loss_agg_mode`` have no effect
-on these losses, so none inherits a width or an average that belongs to another objective.
+Parameters come from the configuration alone. verl's ``clip_ratio``, ``tau_pos`` and ``loss_agg_mode``
+have no effect on these losses, so none gets a clip width or a mean that belongs to another objective.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from sspo.objectives.losses import LOSSES, check_objective
 
-PREFIX = "sspo/"  # verl has losses of its own by the names gspo, sapo and cispo
+PREFIX = "sspo/"  # verl has its own losses with the names gspo, sapo and cispo
 
 LossAndMetrics = tuple[Tensor, dict[str, float]]
 
@@ -30,7 +31,7 @@ def register(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Register every method (``objective`` and ``params``) with verl; returns their loss modes.
 
     Raises:
-        ValueError: an objective or parameters that cannot run.
+        ValueError: an objective or its parameters cannot run.
     """
     from verl.trainer.ppo.core_algos import register_policy_loss
 
@@ -43,13 +44,14 @@ def register(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def policy_loss(objective: str, params: Mapping[str, object]) -> Callable[..., LossAndMetrics]:
-    """One objective in verl's signature.
+    """One objective as a function with verl's signature.
 
-    A micro-batch's mean is scaled by the share that it holds of the global batch and by the number of
-    data-parallel ranks, whose gradients verl averages, so that the sum is the global batch's mean.
+    The mean over a micro-batch is scaled by the micro-batch's share of the global batch, so that the
+    sum is the mean over the global batch. It is also scaled by the number of data-parallel ranks,
+    because verl averages their gradients.
 
     Raises:
-        ValueError: an objective or parameters that cannot run.
+        ValueError: the objective or its parameters cannot run.
     """
     check_objective(objective, dict(params))
     chosen = LOSSES[objective]
@@ -64,10 +66,10 @@ def policy_loss(objective: str, params: Mapping[str, object]) -> Callable[..., L
         config: object = None,
         rollout_is_weights: Tensor | None = None,
     ) -> LossAndMetrics:
-        """Loss and metrics of (B, T) log-probabilities, advantages and mask."""
+        """Loss and metrics; log-probabilities, advantages and mask are (B, T)."""
         if rollout_is_weights is not None:
             raise ValueError(
-                "rollout_is_weights: these objectives take none; set "
+                "rollout_is_weights: these objectives take no importance weights; set "
                 "algorithm.rollout_correction.rollout_is to null"
             )
         batch = getattr(config, "global_batch_info", {})
@@ -86,16 +88,16 @@ def policy_loss(objective: str, params: Mapping[str, object]) -> Callable[..., L
 
 
 def response_advantages(advantages: Tensor, mask: Tensor) -> Tensor:
-    """(B, T) advantages, the same on all tokens of a response -> (B,).
+    """One advantage per response (B,) from one per token (B, T).
 
     Raises:
-        ValueError: they vary within a response, as those of GAE do.
+        ValueError: the advantages vary within a response, as those of GAE do.
     """
     first = mask.int().argmax(dim=1, keepdim=True)
     found = advantages.gather(1, first)
     if not torch.equal(torch.where(mask.bool(), advantages, found), found.expand_as(advantages)):
         raise ValueError(
-            "advantages vary within a response; set algorithm.adv_estimator to grpo or another that "
-            "judges whole responses"
+            "advantages vary within a response; set algorithm.adv_estimator to grpo or another one that "
+            "gives each response one advantage"
         )
     return found.squeeze(1)

@@ -1,6 +1,6 @@
 """Are the three claims true here? SSPO learns faster, trains more stably, ends better at reasoning.
 
-A plan, written before the runs, says which methods stand for SSPO and which are its baselines, which
+A protocol, written before the runs, says which methods stand for SSPO and which are its baselines, which
 measure speaks for which claim, and how large a gain would matter. Everything else is computed.
 
 One comparison (claim x measure x regime x SSPO variant x baseline) looks at differences over paired
@@ -26,30 +26,30 @@ import dataclasses
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from pandas import DataFrame, Index, Series
+from numpy.typing import ArrayLike
+from pandas import DataFrame, Series
 
 from sspo.config.reading import JsonDict
 from sspo.evidence.comparisons import holm, improvement_interval, signed_rank_p_value, t_p_value
 from sspo.evidence.intervals import hierarchical_interval, mean_interval
-from sspo.evidence.protocol import CLAIMS, ClaimsPlan, Measure
+from sspo.evidence.protocol import CLAIMS, Measure, Protocol
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 
 PAIR = ["base", "seed"]
-CHANCE = ("chance", "chance_low", "chance_high")
 TESTS = {"t": t_p_value, "signed_rank": signed_rank_p_value}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One SSPO variant against one baseline; differences are positive where they speak for SSPO.
 
     Attributes:
-        effect: mean paired difference, ``low`` and ``high`` its t interval at the plan's level.
+        effect: mean paired difference, ``low`` and ``high`` its t interval at the protocol's level.
         n: paired runs; ``missing``: runs of either method without a partner or a value.
         p_gain: of the test that the difference is above 0, ``p_no_gain`` that it is below the
             smallest effect; both adjusted.
@@ -69,31 +69,33 @@ class Comparison:
     baseline: str
     n: int
     missing: int
-    effect: float | None
-    low: float | None
-    high: float | None
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
     smallest_effect: float
-    p_gain: float
-    p_no_gain: float
-    verdict: Verdict
-    sspo_mean: float | None
-    baseline_mean: float | None
-    chance: float | None
-    chance_low: float | None
-    chance_high: float | None
-    sspo_censored: int
-    baseline_censored: int
-    by_base: dict[str, float]
-    problems: int
-    problems_low: float | None
-    problems_high: float | None
+    p_gain: float = 1.0
+    p_no_gain: float = 1.0
+    verdict: Verdict = "undecided"
+    sspo_mean: float | None = None
+    baseline_mean: float | None = None
+    chance: float | None = None
+    chance_low: float | None = None
+    chance_high: float | None = None
+    sspo_censored: int = 0
+    baseline_censored: int = 0
+    by_base: dict[str, float] = field(default_factory=dict)
+    problems: int = 0
+    problems_low: float | None = None
+    problems_high: float | None = None
 
 
-def compare(plan: ClaimsPlan, runs: DataFrame, scores: DataFrame | None = None) -> list[Comparison]:
-    """Every comparison of the plan, with its verdict.
+def compare(
+    protocol: Protocol, runs: DataFrame, scores: DataFrame | None = None
+) -> list[Comparison]:
+    """Every comparison of the protocol, with its verdict.
 
     Args:
-        plan: what to compare.
+        protocol: what to compare.
         runs: a row per run: method, seed, regime, base and a column per measure; NaN where a run has
             no value.
         scores: a row per run and problem of the final evaluation: method, seed, regime, base, split,
@@ -102,23 +104,23 @@ def compare(plan: ClaimsPlan, runs: DataFrame, scores: DataFrame | None = None) 
     Raises:
         ValueError: a missing column, or a run told twice.
     """
-    check_runs(plan, runs)
+    check_runs(protocol, runs)
     found = [
-        _compare_one(plan, measure, runs[runs["regime"] == regime], (variant, baseline), scores)
-        for measure in plan.measures
+        _compare_one(protocol, measure, runs[runs["regime"] == regime], (variant, baseline), scores)
+        for measure in protocol.measures
         for regime in runs["regime"].unique()
-        for variant in plan.sspo
-        for baseline in plan.baselines
+        for variant in protocol.sspo
+        for baseline in protocol.baselines
     ]
-    if plan.multiplicity == "holm":
+    if protocol.multiplicity == "holm":
         found = _adjusted(found)
-    return [dataclasses.replace(c, verdict=decide(plan, c)) for c in found]
+    return [dataclasses.replace(c, verdict=decide(protocol, c)) for c in found]
 
 
-def decide(plan: ClaimsPlan, comparison: Comparison) -> Verdict:
+def decide(protocol: Protocol, comparison: Comparison) -> Verdict:
     """The verdict on one comparison, by the rule in the module's docstring."""
-    error = (1.0 - plan.level) / 2.0
-    if comparison.n < plan.minimum_pairs or comparison.effect is None:
+    error = (1.0 - protocol.level) / 2.0
+    if comparison.n < protocol.minimum_pairs or comparison.effect is None:
         return "undecided"
     if comparison.p_no_gain <= error:
         return "contradicted"
@@ -127,14 +129,14 @@ def decide(plan: ClaimsPlan, comparison: Comparison) -> Verdict:
     return "undecided"
 
 
-def overall(plan: ClaimsPlan, comparisons: Sequence[Comparison]) -> JsonDict:
+def overall(protocol: Protocol, comparisons: Sequence[Comparison]) -> JsonDict:
     """Per claim the verdict, and how it came about: by variant, by variant and regime, and counts."""
     result = {}
     for claim in CLAIMS:
         chosen = [c for c in comparisons if c.claim == claim and c.primary]
-        variants = {v: [c for c in chosen if c.sspo == v] for v in plan.sspo}
+        variants = {v: [c for c in chosen if c.sspo == v] for v in protocol.sspo}
         deciding = {
-            v: [c for c in rows if c.regime in plan.deciding_regimes]
+            v: [c for c in rows if c.regime in protocol.deciding_regimes]
             for v, rows in variants.items()
         }
         by_variant = {v: every_baseline(c.verdict for c in rows) for v, rows in deciding.items()}
@@ -176,28 +178,17 @@ def paired_values(runs: DataFrame, column: str, methods: Sequence[str]) -> DataF
     return chosen.pivot(index=PAIR, columns="method", values=column).reindex(columns=list(methods))
 
 
-def add_spread(runs: DataFrame, column: str) -> DataFrame:
-    """The runs with ``{column}_deviation``, each run's distance from its method's median over seeds.
-
-    Its mean over seeds is a method's spread (Brown and Forsythe), so that spread compares like any
-    other measure; NaN where a method has fewer than three seeds of a base and regime.
-    """
-    groups = runs.groupby(["method", "regime", "base"])[column]
-    deviation = (runs[column] - groups.transform("median")).abs()
-    return runs.assign(**{f"{column}_deviation": deviation.where(groups.transform("count") >= 3)})
-
-
-def check_runs(plan: ClaimsPlan, runs: DataFrame) -> None:
+def check_runs(protocol: Protocol, runs: DataFrame) -> None:
     """Refuse a frame that lacks a column or tells a run twice.
 
     Raises:
         ValueError: the message names the column or the run.
     """
-    censored = [m.censored for m in plan.measures if m.censored]
-    for column in ("method", "regime", *PAIR, *(m.name for m in plan.measures), *censored):
+    censored = [m.censored for m in protocol.measures if m.censored]
+    for column in ("method", "regime", *PAIR, *(m.name for m in protocol.measures), *censored):
         if column not in runs:
             raise ValueError(
-                f"runs have no column {column!r}; measure it or take it out of the plan"
+                f"runs have no column {column!r}; measure it or take it out of the protocol"
             )
     key = ["method", "regime", *PAIR]
     if runs.duplicated(key).any():
@@ -205,8 +196,19 @@ def check_runs(plan: ClaimsPlan, runs: DataFrame) -> None:
         raise ValueError(f"run {twice} stands twice; remove one")
 
 
+def effect_interval(differences: ArrayLike, level: float) -> dict[str, float | None]:
+    """The mean of paired differences and its t interval, for JSON.
+
+    Returns:
+        ``effect``, ``low`` and ``high``; None for what too few pairs cannot tell.
+    """
+    size = np.size(differences)
+    found = mean_interval(differences, level) if size else (math.nan,) * 3
+    return dict(zip(("effect", "low", "high"), map(_number, found), strict=True))
+
+
 def _compare_one(
-    plan: ClaimsPlan,
+    protocol: Protocol,
     measure: Measure,
     runs: DataFrame,
     methods: tuple[str, str],
@@ -215,7 +217,6 @@ def _compare_one(
     """The evidence in the runs of one regime, not adjusted and without its verdict."""
     chosen = runs[runs["method"].isin(methods)]
     pairs = paired_values(runs, measure.name, methods).dropna()
-    sign = 1.0 if measure.higher_is_better else -1.0
     regime = runs["regime"].iloc[0]
     return Comparison(
         claim=measure.claim,
@@ -227,27 +228,27 @@ def _compare_one(
         n=len(pairs),
         missing=len(chosen) - 2 * len(pairs),
         smallest_effect=measure.smallest_effect,
-        verdict="undecided",
-        **_difference(plan, measure, sign * pairs.to_numpy(dtype=float), pairs.index),
+        **_difference(protocol, measure, pairs),
         **_censored(measure, chosen, methods, pairs),
-        **_over_problems(plan, measure, scores, regime, methods, sign),
+        **_over_problems(protocol, measure, scores, regime, methods),
     )
 
 
-def _difference(plan: ClaimsPlan, measure: Measure, pairs: np.ndarray, index: Index) -> JsonDict:
-    """Effect, interval, tests and chance from (n, 2) values that are higher where better."""
-    ours, theirs = pairs.T
+def _difference(protocol: Protocol, measure: Measure, pairs: DataFrame) -> JsonDict:
+    """Effect, interval, tests and chance from paired values, a column per method."""
+    if pairs.empty:
+        return {}
+    ours, theirs = (measure.sign * pairs.to_numpy(dtype=float)).T
     differences, test = ours - theirs, TESTS[measure.test]
-    names = ("effect", "low", "high", "sspo_mean", "baseline_mean", *CHANCE)
-    if not len(pairs):
-        return dict.fromkeys(names) | {"p_gain": 1.0, "p_no_gain": 1.0, "by_base": {}}
-    sign = 1.0 if measure.higher_is_better else -1.0
-    chance = improvement_interval(ours, theirs, np.random.default_rng(0), plan.level)
-    interval = mean_interval(differences, plan.level)
-    values = (*interval, sign * ours.mean(), sign * theirs.mean(), *chance)
-    by_base = Series(differences, index=index).groupby(level="base").mean()
+    chance = improvement_interval(ours, theirs, np.random.default_rng(0), protocol.level)
+    by_base = Series(differences, index=pairs.index).groupby(level="base").mean()
     return {
-        **{name: _number(value) for name, value in zip(names, values, strict=True)},
+        **effect_interval(differences, protocol.level),
+        "sspo_mean": _number(measure.sign * ours.mean()),
+        "baseline_mean": _number(measure.sign * theirs.mean()),
+        "chance": chance.mean,
+        "chance_low": chance.low,
+        "chance_high": chance.high,
         "p_gain": test(differences),
         "p_no_gain": test(-differences, above=-measure.smallest_effect),
         "by_base": {str(base): float(effect) for base, effect in by_base.items()},
@@ -258,34 +259,32 @@ def _censored(
     measure: Measure, runs: DataFrame, methods: tuple[str, str], pairs: DataFrame
 ) -> JsonDict:
     """How many of the paired values are only bounds."""
-    names = ("sspo_censored", "baseline_censored")
     if measure.censored is None:
-        return dict.fromkeys(names, 0)
+        return {}
     known = paired_values(runs, measure.censored, methods).loc[pairs.index]
-    return {name: int((known[m] == 0).sum()) for name, m in zip(names, methods, strict=True)}
+    ours, theirs = ((known[method] == 0).sum() for method in methods)
+    return {"sspo_censored": int(ours), "baseline_censored": int(theirs)}
 
 
 def _over_problems(
-    plan: ClaimsPlan,
+    protocol: Protocol,
     measure: Measure,
     scores: DataFrame | None,
     regime: object,
     methods: tuple[str, str],
-    sign: float,
 ) -> JsonDict:
     """The effect's interval for new seeds and new problems, where problems were scored one by one."""
-    nothing = {"problems": 0, "problems_low": None, "problems_high": None}
     if scores is None:
-        return nothing
+        return {}
     name = scores["split"] + "_" + scores["metric"]
     chosen = scores[(name == measure.name) & (scores["regime"] == regime)]
     table = chosen.pivot(index=PAIR, columns=["method", "problem"], values="score")
     if not set(methods) <= set(table.columns.get_level_values("method")):
-        return nothing
-    differences = sign * (table[methods[0]] - table[methods[1]]).dropna()
+        return {}
+    differences = measure.sign * (table[methods[0]] - table[methods[1]]).dropna()
     if len(differences) < 2:
-        return nothing
-    found = hierarchical_interval(differences, np.random.default_rng(0), plan.level)
+        return {}
+    found = hierarchical_interval(differences, np.random.default_rng(0), protocol.level)
     problems = differences.shape[1]
     return {"problems": problems, "problems_low": found.low, "problems_high": found.high}
 

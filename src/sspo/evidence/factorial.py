@@ -13,22 +13,22 @@ then each alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from pandas import DataFrame
 
 from sspo.config.reading import JsonDict
-from sspo.evidence.claims import check_runs, paired_values
-from sspo.evidence.intervals import mean_interval
-from sspo.evidence.protocol import ClaimsPlan
+from sspo.evidence.claims import check_runs, effect_interval, paired_values
+from sspo.evidence.protocol import Measure, Protocol
 
 CELLS = ("token_hard", "token_soft", "sequence_hard", "sequence_soft")
 
 
-def factorial_effects(plan: ClaimsPlan, runs: DataFrame) -> list[JsonDict]:
+def factorial_effects(protocol: Protocol, runs: DataFrame) -> list[JsonDict]:
     """Main effects and interaction of every measure, regime and SSPO variant.
 
     Args:
-        plan: its ``factorial`` names the cells.
+        protocol: its ``factorial`` names the cells.
         runs: as in ``sspo.evidence.claims.compare``.
 
     Returns:
@@ -38,19 +38,20 @@ def factorial_effects(plan: ClaimsPlan, runs: DataFrame) -> list[JsonDict]:
     Raises:
         ValueError: a missing column, or a run told twice.
     """
-    check_runs(plan, runs)
-    hard = plan.factorial.sequence_hard
+    check_runs(protocol, runs)
+    cells = protocol.factorial
+    hard = cells.sequence_hard
     return [
         row
-        for measure in plan.measures
+        for measure in protocol.measures
         for regime in runs["regime"].unique()
-        for variant in plan.sspo
+        for variant in protocol.sspo
         for filling in dict.fromkeys([hard, *((method,) for method in hard)])
         for row in _effects(
-            plan,
+            protocol,
+            measure,
             runs[runs["regime"] == regime],
-            (measure.name, 1.0 if measure.higher_is_better else -1.0),
-            (plan.factorial.token_hard, plan.factorial.token_soft, filling, (variant,)),
+            (cells.token_hard, cells.token_soft, filling, (variant,)),
         )
     ]
 
@@ -68,30 +69,21 @@ def contrasts(cells: DataFrame) -> DataFrame:
 
 
 def _effects(
-    plan: ClaimsPlan,
-    runs: DataFrame,
-    measure: tuple[str, float],
-    filling: Sequence[tuple[str, ...]],
+    protocol: Protocol, measure: Measure, runs: DataFrame, filling: Sequence[tuple[str, ...]]
 ) -> list[JsonDict]:
-    column, sign = measure
-    methods = list(dict.fromkeys(method for cell in filling for method in cell))
-    values = sign * paired_values(runs, column, methods).dropna().astype(float)
+    """The rows of one measure in one regime; ``filling`` has the methods of each of ``CELLS``."""
+    methods = list(dict.fromkeys(chain(*filling)))
+    values = measure.sign * paired_values(runs, measure.name, methods).dropna().astype(float)
     cells = {
         name: values[list(cell)].mean(axis=1) for name, cell in zip(CELLS, filling, strict=True)
     }
     where = {
-        "measure": column,
+        "measure": measure.name,
         "regime": str(runs["regime"].iloc[0]),
         "sspo": filling[3][0],
         "sequence_hard": "+".join(filling[2]),
     }
-    rows = []
-    for name, pairs in contrasts(DataFrame(cells)).items():
-        found = dict.fromkeys(("effect", "low", "high"))
-        if len(pairs):
-            interval = mean_interval(pairs, plan.level)
-            known = len(pairs) > 1
-            found["effect"] = interval.mean
-            found |= {"low": interval.low, "high": interval.high} if known else {}
-        rows.append({**where, "contrast": name, "n": len(pairs), **found})
-    return rows
+    return [
+        {**where, "contrast": name, "n": len(pairs), **effect_interval(pairs, protocol.level)}
+        for name, pairs in contrasts(DataFrame(cells)).items()
+    ]

@@ -2,19 +2,17 @@
 
 Which one to use:
 
-- a method trained with 3 to 5 seeds: ``mean_interval`` over the seeds' means, Student t. It speaks
-  of new seeds on these same problems, not of new problems. A bootstrap over 3 seeds can draw only
-  10 different means and takes their spread for known: its "95 %" interval covers the truth about
-  three times in four (``tests/test_statistics.py`` measures it);
-- two methods with paired seeds: ``paired_difference``, where what a seed does to both cancels;
-- a single checkpoint: ``proportion_interval`` over its problems;
-- ten seeds or more, on problems that stand for others: ``hierarchical_interval``, or
-  ``stratified_interval`` over several splits.
+- A method trained with 3 to 5 seeds: ``mean_interval`` over the seeds' means (Student t). It speaks of
+  new seeds on the same problems. A bootstrap would be wrong here: over 3 seeds it can draw only 10
+  different means, and its "95 %" interval covers the truth about three times in four.
+- Two methods with paired seeds: ``mean_interval`` of the differences, where the effect that a seed has
+  on both cancels.
+- A single checkpoint: ``proportion_interval`` over its problems.
+- Ten seeds or more, on problems that stand for others: ``hierarchical_interval``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,23 +50,6 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     error = values.std(ddof=1) / np.sqrt(len(values))
     half = float(scipy.stats.t.ppf(0.5 + level / 2.0, len(values) - 1) * error)
     return Interval(mean, mean - half, mean + half)
-
-
-def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
-    """Mean of a - b over paired seeds and its Student t interval.
-
-    Args:
-        a: (n,), one number per seed.
-        b: (n,), the same seeds in the same order.
-        level: coverage.
-
-    Raises:
-        ValueError: different lengths, no values, or one that is not finite.
-    """
-    a, b = finite_values(a, dimensions=1), finite_values(b, dimensions=1)
-    if a.shape != b.shape:
-        raise ValueError(f"paired values need the same seeds, got {len(a)} and {len(b)} values")
-    return mean_interval(a - b, level)
 
 
 def proportion_interval(
@@ -129,70 +110,15 @@ def hierarchical_interval(
     seeds, problems = scores.shape
     if seeds < 2:
         raise ValueError("one seed has no spread between seeds; use proportion_interval")
-    # How often each seed and each problem was drawn: (resamples, seeds), (resamples, problems).
-    of_seeds = generator.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=resamples)
-    of_problems = generator.multinomial(problems, np.full(problems, 1.0 / problems), size=resamples)
+    of_seeds = times_drawn(seeds, resamples, generator)
+    of_problems = times_drawn(problems, resamples, generator)
     means = ((of_seeds @ scores) * of_problems).sum(axis=1) / scores.size
     return percentile_interval(float(scores.mean()), means, level)
 
 
-def interquartile_mean(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
-    """Mean of the middle half along an axis: a quarter, rounded down, is cut off at either end.
-
-    Less moved by one collapsed run than the mean, less noisy than the median (arXiv 2108.13264).
-
-    Args:
-        values: any shape.
-        axis: the axis that is reduced.
-
-    Raises:
-        ValueError: no values, or one that is not finite.
-    """
-    return scipy.stats.trim_mean(finite_values(values, np.ndim(values)), 0.25, axis=axis)
-
-
-def stratified_interval(
-    strata: Sequence[ArrayLike],
-    generator: np.random.Generator,
-    statistic: Callable[..., NDArray[np.float64]] = interquartile_mean,
-    level: float = 0.95,
-    resamples: int = 2_000,
-) -> Interval:
-    """A statistic of one method over seeds and splits: a stratified percentile bootstrap.
-
-    Every resample draws seeds, one draw for all splits because one model answered them all, and
-    within every split as many problems as it has. The statistic is that of the seeds x splits
-    accuracies. Too narrow below about ten seeds, like ``hierarchical_interval``.
-
-    Args:
-        strata: per split (seeds, problems), the same seeds in the same order.
-        generator: source of the resamples.
-        statistic: reduces the axis ``axis``, as ``interquartile_mean`` or ``numpy.mean`` do.
-        level: coverage.
-        resamples: bootstrap resamples.
-
-    Returns:
-        ``mean`` is the statistic of the scores as they are.
-
-    Raises:
-        ValueError: no splits, fewer than two seeds, splits of other seeds, or scores not finite.
-    """
-    splits = [finite_values(scores, dimensions=2) for scores in strata]
-    counts = {len(scores) for scores in splits}
-    if len(counts) != 1:
-        raise ValueError(f"every split needs the same seeds, got {sorted(counts)} of them")
-    seeds = counts.pop()
-    if seeds < 2:
-        raise ValueError("one seed has no spread between seeds; use proportion_interval")
-    drawn = generator.integers(seeds, size=(resamples, seeds))
-    accuracies = []
-    for scores in splits:
-        problems = scores.shape[1]
-        often = generator.multinomial(problems, np.full(problems, 1.0 / problems), size=resamples)
-        accuracies.append(np.take_along_axis(often @ scores.T / problems, drawn, axis=1))
-    point = statistic(np.concatenate([scores.mean(axis=1) for scores in splits]), axis=-1)
-    resampled = statistic(np.concatenate(accuracies, axis=1), axis=1)
-    return percentile_interval(float(point), resampled, level)
+def times_drawn(count: int, resamples: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """(resamples, count): how often a bootstrap draws each of ``count`` items."""
+    return generator.multinomial(count, np.full(count, 1.0 / count), size=resamples)
 
 
 def percentile_interval(mean: float, resampled: NDArray[np.float64], level: float) -> Interval:

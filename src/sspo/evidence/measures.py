@@ -9,24 +9,27 @@ its place, which understates how slow it was. Capped times are to be compared by
 Stability. ``drawdown``: the largest fall of accuracy below its running best. ``collapsed``: the run
 ends below half of its own best, a fall that validation noise cannot make, or below the base model by
 more than a margin, so that training did harm. ``spike_share``: steps whose largest gradient norm
-exceeds k times the median of the steps before it. Spread over seeds: ``deviations_from_median``.
+exceeds k times the median of the steps before it. Spread over seeds is measured by
+``sspo.evidence.claims.add_spread``.
 
 Quality. ``final_accuracy`` is the last validation; ``final_scores`` are the final evaluation's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sspo.config.reading import Section, setting
+from sspo.config.reading import JsonDict, Section, setting
 from sspo.evidence.intervals import finite_values
 
-Record = Mapping[str, Any]  # of metrics.jsonl
+if TYPE_CHECKING:  # Snakemake comes through here, and pandas takes its time
+    from pandas import DataFrame
+
 Measures = dict[str, float | None]
 
 
@@ -51,7 +54,7 @@ class AccuracyCurve:
     accuracy: NDArray[np.float64]
 
 
-def accuracy_curve(records: Sequence[Record], key: str) -> AccuracyCurve:
+def accuracy_curve(records: Sequence[JsonDict], key: str) -> AccuracyCurve:
     """The validations of a run; records without ``key`` are steps that were not validated.
 
     Raises:
@@ -138,24 +141,7 @@ def spike_share(norms: ArrayLike, factor: float, window: int) -> float:
     return float((norms[window:] > factor * np.median(before, axis=1)).mean())
 
 
-def deviations_from_median(values: ArrayLike) -> NDArray[np.float64]:
-    """|value - median over seeds|, per seed: Brown and Forsythe's measure of spread.
-
-    Its mean is a method's spread; per seed it can be compared like any other measure.
-
-    Args:
-        values: (seeds,), one method's measure.
-
-    Raises:
-        ValueError: fewer than three seeds, of which a median leaves no spread to compare.
-    """
-    values = finite_values(values, dimensions=1)
-    if len(values) < 3:
-        raise ValueError(f"a spread over seeds needs three of them, got {len(values)}")
-    return np.abs(values - np.median(values))
-
-
-def final_scores(rows: Sequence[Record]) -> Measures:
+def final_scores(rows: Sequence[JsonDict]) -> Measures:
     """``{split}_{metric}`` -> value, from a run's rows of ``evaluations.csv``.
 
     Raises:
@@ -168,12 +154,12 @@ def final_scores(rows: Sequence[Record]) -> Measures:
     return {name: float(row["value"]) for name, row in zip(names, rows, strict=True)}
 
 
-def sampled_tokens(records: Sequence[Record]) -> float:
+def sampled_tokens(records: Sequence[JsonDict]) -> float:
     """All that a run has sampled; the smallest among compared runs is their common budget."""
     return float(max(record["sampled_tokens"] for record in records))
 
 
-def run_measures(records: Sequence[Record], config: LearningConfig, budget: float) -> Measures:
+def run_measures(records: Sequence[JsonDict], config: LearningConfig, budget: float) -> Measures:
     """Every measure of speed and stability of one run, and its last validation.
 
     Args:
@@ -192,9 +178,7 @@ def run_measures(records: Sequence[Record], config: LearningConfig, budget: floa
     whole = accuracy_curve(records, config.accuracy)
     spent = cut_at(whole, budget)
     tokens = tokens_to_target(spent, config.target)
-    norms = [
-        record["grad_norm_max"] for record in records if record.get("grad_norm_max") is not None
-    ]
+    norms = _measured(records, "grad_norm_max")
     return {
         "tokens_to_target": tokens,
         "tokens_to_target_capped": budget if tokens is None else tokens,
@@ -212,7 +196,7 @@ def run_measures(records: Sequence[Record], config: LearningConfig, budget: floa
     }
 
 
-def drift_measures(records: Sequence[Record]) -> Measures:
+def drift_measures(records: Sequence[JsonDict]) -> Measures:
     """How far a run's updates went from its rollouts, and where its policy ended.
 
     Args:
@@ -222,10 +206,8 @@ def drift_measures(records: Sequence[Record]) -> Measures:
         ``drift`` (root mean square log-ratio over all steps, nats), ``sequence_weight_var`` (mean over
         steps), ``final_kl`` and ``final_entropy`` (nats per token, where last measured; None if never).
     """
-    rms = np.array([r["log_ratio_rms"] for r in records if r.get("log_ratio_rms") is not None])
-    variances = [
-        r["sequence_weight_var"] for r in records if r.get("sequence_weight_var") is not None
-    ]
+    rms = np.array(_measured(records, "log_ratio_rms"))
+    variances = _measured(records, "sequence_weight_var")
     return {
         "drift": float(np.sqrt(np.mean(rms**2))) if rms.size else None,
         "sequence_weight_var": float(np.mean(variances)) if variances else None,
@@ -234,5 +216,22 @@ def drift_measures(records: Sequence[Record]) -> Measures:
     }
 
 
-def _last(records: Sequence[Record], key: str) -> float | None:
-    return next((float(r[key]) for r in reversed(records) if r.get(key) is not None), None)
+def _last(records: Sequence[JsonDict], key: str) -> float | None:
+    measured = _measured(records, key)
+    return float(measured[-1]) if measured else None
+
+
+def _measured(records: Sequence[JsonDict], key: str) -> list[float]:
+    """The values of a key, without the steps at which it was not measured."""
+    return [record[key] for record in records if record.get(key) is not None]
+
+
+def add_spread(runs: DataFrame, column: str) -> DataFrame:
+    """The runs with ``{column}_deviation``, each run's distance from its method's median over seeds.
+
+    Its mean over seeds is a method's spread (Brown and Forsythe), so that spread compares like any
+    other measure; NaN where a method has fewer than three seeds of a base and regime.
+    """
+    groups = runs.groupby(["method", "regime", "base"])[column]
+    deviation = (runs[column] - groups.transform("median")).abs()
+    return runs.assign(**{f"{column}_deviation": deviation.where(groups.transform("count") >= 3)})

@@ -38,6 +38,11 @@ class Measure(Section):
         "a column of 0 and 1 that is 0 where the value is only a bound", default=None
     )
 
+    @property
+    def sign(self) -> float:
+        """What turns a value so that higher is better: 1 or -1."""
+        return 1.0 if self.higher_is_better else -1.0
+
 
 class Factorial(Section):
     """The 2 x 2 that the paper's argument is about; SSPO's variants fill the sequence-soft cell."""
@@ -47,7 +52,7 @@ class Factorial(Section):
     sequence_hard: tuple[str, ...]
 
 
-class ClaimsPlan(Section):
+class Protocol(Section):
     """What is compared, and what counts as evidence."""
 
     sspo: tuple[str, ...] = setting("methods that stand for SSPO", min_length=1)
@@ -80,8 +85,8 @@ class ClaimsPlan(Section):
         return self
 
 
-def check_scores(plan: ClaimsPlan, evaluation: Mapping[str, Any], source: str) -> None:
-    """Refuse an evaluation that lacks a final score that the plan looks at.
+def check_scores(protocol: Protocol, evaluation: Mapping[str, Any], source: str) -> None:
+    """Refuse an evaluation that lacks a final score that the protocol looks at.
 
     Raises:
         ConfigError: names the file, the score and the keys to change.
@@ -91,7 +96,7 @@ def check_scores(plan: ClaimsPlan, evaluation: Mapping[str, Any], source: str) -
         *(f"{kind}@{k}" for k in evaluation["pass_at"] for kind in ("pass", "maj")),
     ]
     splits = [*evaluation["splits"], *evaluation.get("pools", {})]
-    for measure in plan.measures:
+    for measure in protocol.measures:
         name = measure.name.removesuffix("_deviation")
         split, _, metric = name.partition("_")
         if metric.startswith(("pass@", "maj@", "greedy")) and not (
@@ -103,10 +108,10 @@ def check_scores(plan: ClaimsPlan, evaluation: Mapping[str, Any], source: str) -
             )
 
 
-def load_plan(path: str | Path) -> ClaimsPlan:
-    """Read a plan from YAML or JSON.
+def load_protocol(path: str | Path) -> Protocol:
+    """Read a protocol from YAML or JSON.
 
     Raises:
-        ConfigError: not a plan; the message names file, key and fix.
+        ConfigError: not a protocol; the message names file, key and fix.
     """
-    return parse(ClaimsPlan, read_yaml(path), f"{path}: ")
+    return parse(Protocol, read_yaml(path), f"{path}: ")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import get_args
 
 from pandas import DataFrame
 
 from sspo.config.reading import JsonDict, plain
-from sspo.evidence.claims import Comparison, compare, overall
+from sspo.evidence.claims import Comparison, Verdict, compare, overall
 from sspo.evidence.factorial import factorial_effects
-from sspo.evidence.protocol import CLAIM_TEXT, ClaimsPlan
+from sspo.evidence.protocol import CLAIM_TEXT, Protocol
 
 
 def claims_report(
-    plan: ClaimsPlan,
+    protocol: Protocol,
     runs: DataFrame,
     scores: DataFrame | None = None,
     labels: Mapping[str, str] | None = None,
@@ -22,33 +23,33 @@ def claims_report(
     """Everything that is known about the claims, as plain data for JSON.
 
     Args:
-        plan: what was to be compared.
+        protocol: what was to be compared.
         runs: a row per run, see ``sspo.evidence.claims.compare``.
         scores: a row per run and problem, see there.
         labels: method -> name in sentences.
 
     Returns:
-        ``plan``, ``overall`` (claim -> verdict and counts), ``comparisons``, ``remedies``
+        ``plan`` (the protocol), ``overall`` (claim -> verdict and counts), ``comparisons``, ``remedies``
         (comparisons of ours with SSPO and the baselines), ``factorial``, ``text``.
 
     Raises:
         ValueError: a missing column, or a run told twice.
     """
-    comparisons, labels = compare(plan, runs, scores), labels or {}
+    comparisons, labels = compare(protocol, runs, scores), labels or {}
     remedies = []
-    if plan.remedies:
-        others = (*plan.sspo, *plan.baselines)
-        ours = plan.changed(sspo=plan.remedies, baselines=others)
+    if protocol.remedies:
+        others = (*protocol.sspo, *protocol.baselines)
+        ours = protocol.changed(sspo=protocol.remedies, baselines=others)
         remedies = compare(ours, runs, scores)
-    verdicts = overall(plan, comparisons)
+    verdicts = overall(protocol, comparisons)
     text = [claim_sentence(claim, found, labels) for claim, found in verdicts.items()]
-    text += [comparison_sentence(plan, c, labels) for c in comparisons if c.primary]
+    text += [comparison_sentence(protocol, c, labels) for c in comparisons if c.primary]
     return {
-        "plan": plain(plan),
+        "plan": plain(protocol),
         "overall": verdicts,
         "comparisons": [dataclasses.asdict(c) for c in comparisons],
         "remedies": [dataclasses.asdict(c) for c in remedies],
-        "factorial": factorial_effects(plan, runs),
+        "factorial": factorial_effects(protocol, runs),
         "text": text,
     }
 
@@ -58,7 +59,7 @@ def claim_sentence(claim: str, found: JsonDict, labels: Mapping[str, str]) -> st
     parts = []
     for variant, counts in found["counts"].items():
         total = sum(counts.values())
-        shares = ", ".join(f"{counts[v]} {v}" for v in _known(counts))
+        shares = ", ".join(f"{counts[v]} {v}" for v in get_args(Verdict) if v in counts)
         parts.append(
             f"{labels.get(variant, variant)}: {found['by_variant'][variant]} "
             f"({shares} of {total} comparisons)"
@@ -66,7 +67,7 @@ def claim_sentence(claim: str, found: JsonDict, labels: Mapping[str, str]) -> st
     return f"{CLAIM_TEXT[claim]}: {found['verdict']}. {'; '.join(parts)}."
 
 
-def comparison_sentence(plan: ClaimsPlan, c: Comparison, labels: Mapping[str, str]) -> str:
+def comparison_sentence(protocol: Protocol, c: Comparison, labels: Mapping[str, str]) -> str:
     """One line per comparison: effect, interval, pairs, adjusted p-values, verdict."""
     who = f"{labels.get(c.sspo, c.sspo)} against {labels.get(c.baseline, c.baseline)}"
     head = f"{c.claim}, {c.measure}, {c.regime}: {who}"
@@ -74,17 +75,13 @@ def comparison_sentence(plan: ClaimsPlan, c: Comparison, labels: Mapping[str, st
         return f"{head}: no paired runs; undecided."
     interval = "no interval"
     if c.low is not None:
-        interval = f"{plan.level:.0%} interval {c.low:+.3g} to {c.high:+.3g}"
+        interval = f"{protocol.level:.0%} interval {c.low:+.3g} to {c.high:+.3g}"
     censored = ""
     if c.sspo_censored or c.baseline_censored:
         censored = f", {c.sspo_censored} and {c.baseline_censored} values are only bounds"
-    adjusted = "" if plan.multiplicity == "none" else "adjusted "
+    adjusted = "" if protocol.multiplicity == "none" else "adjusted "
     return (
         f"{head}: {c.effect:+.3g} in its favour ({interval}, {c.n} paired runs{censored}; {adjusted}"
         f"p of a gain {c.p_gain:.2g}, of none above {c.smallest_effect:g} {c.p_no_gain:.2g}): "
         f"{c.verdict}."
     )
-
-
-def _known(counts: Mapping[str, int]) -> Sequence[str]:
-    return [v for v in ("supported", "contradicted", "undecided") if counts.get(v)]

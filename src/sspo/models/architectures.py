@@ -1,10 +1,10 @@
-"""What of an architecture the sampler and the scorer have to know, from its configuration alone."""
+"""Find out from a model's configuration whether it can be sampled from and scored here."""
 
 from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-# What some architectures do to logits after the output layer, where 1 or nothing is neutral.
+# Keys that make some architectures scale or cap logits after the output layer; 1 or None does nothing.
 CHANGED_LOGITS = (
     "logits_scaling",
     "logit_scale",
@@ -15,17 +15,17 @@ CHANGED_LOGITS = (
 
 
 def changed_logits(config: PretrainedConfig) -> str:
-    """What a model does to its logits after the output layer, as ``name = value``; empty for nothing."""
+    """The keys by which a model scales or caps its logits, as ``name = value``; empty for none."""
     values = {name: getattr(config, name, None) for name in CHANGED_LOGITS}
     return ", ".join(f"{k} = {v}" for k, v in values.items() if v not in (None, 1.0))
 
 
 def partial_attention(config: PretrainedConfig) -> str:
-    """What keeps a model's layers from seeing the whole sequence; empty where nothing does."""
+    """The kinds of layers that do not see the whole sequence; empty where all layers do."""
     kinds = getattr(config, "layer_types", None)
     if kinds:
         return ", ".join(sorted({*kinds} - {"full_attention"}))
-    # Older architectures name no layers; a window as long as the context hides nothing.
+    # Older configurations list no layer types. A window as long as the context hides nothing.
     window = getattr(config, "sliding_window", None)
     if window and getattr(config, "use_sliding_window", True):
         return f"sliding_window = {window}" if window < config.max_position_embeddings else ""

@@ -1,16 +1,17 @@
 """Causal language models: build one from scratch, load one, and score responses under it.
 
-A batch of responses is scored in the layout (B, T): row i holds the tokens of response i from column
-0, whatever the length of its prompt. Scoring never holds a (B, T, V) tensor: hidden states of
-response tokens are projected to the vocabulary a chunk of tokens at a time.
+Scores have the layout (B, T): row i holds the tokens of response i from column 0, whatever the length
+of its prompt. Scoring never holds a (B, T, V) tensor: it projects the hidden states of response tokens
+to the vocabulary a chunk of tokens at a time.
 
-A policy in training keeps float32 weights whatever the precision it computes in: an update of 1e-6
-would be lost in bfloat16.
+A policy in training keeps float32 weights whatever the precision it computes in, because bfloat16
+would round an update of 1e-6 away.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,30 +26,23 @@ from sspo.models.architectures import changed_logits
 from sspo.models.weights import merge_adapters
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-AS_SAVED = "auto"  # instead of a key of DTYPES
+AS_SAVED = "auto"  # transformers' name for the precision that a checkpoint was saved in
 
 
 @dataclass(frozen=True)
 class ScoreBatch:
-    """Token ids ready for scoring.
+    """Token ids of B responses, ready for scoring."""
 
-    Attributes:
-        input_ids: (B, L) prompt and response, then padding on the right.
-        starts: (B,) length of each prompt.
-        response_ids: (B, T) response tokens from column 0, then padding.
-        mask: (B, T) float, 1 on response tokens.
-    """
-
-    input_ids: Tensor
-    starts: Tensor
-    response_ids: Tensor
-    mask: Tensor
+    input_ids: Tensor  # (B, L) prompt and response, then padding
+    starts: Tensor  # (B,) length of each prompt
+    response_ids: Tensor  # (B, T) response tokens from column 0, then padding
+    mask: Tensor  # (B, T) float, 1 on response tokens
 
     @classmethod
     def collate(
         cls, prompts: list[list[int]], responses: list[list[int]], device: torch.device | str
     ) -> ScoreBatch:
-        """Right-pad prompt + response; id 0 pads, which causal attention never looks back at."""
+        """Pad prompt + response with id 0 on the right, where causal attention hides it from all tokens."""
         rows = [torch.tensor(p + r) for p, r in zip(prompts, responses, strict=True)]
         answers = [torch.tensor(r, dtype=torch.long) for r in responses]
         masks = [torch.ones(len(r)) for r in responses]
@@ -62,13 +56,7 @@ class ScoreBatch:
 
 
 def build_model(config: ModelConfig, vocab_size: int, seed: int) -> PreTrainedModel:
-    """A randomly initialised Qwen3 model of the given size, in float32.
-
-    Args:
-        config: sizes of the model.
-        vocab_size: number of tokens.
-        seed: seed of the initial weights; the global RNG is left as it was.
-    """
+    """A randomly initialised Qwen3 model in float32; the global random generator is left as it was."""
     settings = Qwen3Config(
         vocab_size=vocab_size,
         hidden_size=config.hidden_size,
@@ -90,44 +78,44 @@ def build_model(config: ModelConfig, vocab_size: int, seed: int) -> PreTrainedMo
 
 
 def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
-    """Load a causal LM saved with ``save_pretrained`` (safetensors only, no remote code).
+    """Load a causal LM saved with ``save_pretrained``, from safetensors only and without remote code.
 
-    Args:
-        folder: the checkpoint.
-        dtype: of the weights, a key of ``DTYPES`` or ``AS_SAVED``.
-        device: where they go.
+    ``dtype`` is a key of ``DTYPES`` or ``AS_SAVED``.
 
     Raises:
-        ConfigError: folder missing or files truncated, or a model that ``score`` would score wrongly;
-            names the folder and what to do.
+        ConfigError: the folder is missing, a file is damaged, or ``score`` would score the model
+            wrongly; names the folder and what to do.
     """
     model, report = _load(
         AutoModelForCausalLM,
         folder,
-        dtype=DTYPES.get(dtype, AS_SAVED),
+        dtype=AS_SAVED if dtype == AS_SAVED else DTYPES[dtype],
         use_safetensors=True,
         output_loading_info=True,
     )
     if report["missing_keys"]:
         raise ConfigError(
-            f"{folder}: checkpoint lacks {sorted(report['missing_keys'])[0]}; delete the folder and "
+            f"{folder}: the checkpoint lacks {sorted(report['missing_keys'])[0]}; delete the folder and "
             "run its rule again"
         )
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        raise ConfigError(f"{folder}: its output layer has a bias, which scoring does not support")
+        raise ConfigError(
+            f"{folder}: its output layer has a bias, which scoring does not support; choose a model "
+            "without one"
+        )
     if reason := changed_logits(model.config):
         raise ConfigError(
-            f"{folder}: its config has {reason}; scoring does not scale or cap logits, choose a model "
+            f"{folder}: its config has {reason}, but scoring does not scale or cap logits; choose a model "
             "without it"
         )
     return model.to(device)
 
 
 def load_policy(folder: str | Path, config: RunConfig) -> PreTrainedModel:
-    """A model to be trained: all of its weights, in float32, or adapters beside frozen ones.
+    """A model to train: all of its weights in float32, or adapters beside frozen weights.
 
     Raises:
-        ConfigError: as ``load_model``, or peft is asked for and not installed.
+        ConfigError: as ``load_model``, or adapters are asked for and peft is not installed.
     """
     model = load_model(folder, _weights_dtype(config), config.compute.device)
     if config.lora.rank:
@@ -136,14 +124,14 @@ def load_policy(folder: str | Path, config: RunConfig) -> PreTrainedModel:
         add_adapters(model, config.lora, config.seed)
     _without_dropout(model)
     if config.train.gradient_checkpointing:
-        # No activations inside a layer: the backward pass computes them again (memory for time).
+        # Saves memory: the backward pass computes the activations inside a layer again.
         model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.train()  # transformers does so in training mode only
+        model.train()  # transformers checkpoints in training mode only
     return model
 
 
 def load_reference(folder: str | Path, config: RunConfig) -> PreTrainedModel | None:
-    """The initial policy that the KL is measured against, where it is measured at all.
+    """The frozen initial policy that the KL is measured against; None where no KL is measured.
 
     Raises:
         ConfigError: as ``load_model``.
@@ -154,7 +142,7 @@ def load_reference(folder: str | Path, config: RunConfig) -> PreTrainedModel | N
 
 
 def save_policy(model: PreTrainedModel, tokenizer, folder: str | Path, dtype: str) -> None:
-    """``save_model`` of a policy at the end of its training: adapters merged, weights in ``dtype``."""
+    """Save a policy at the end of its training, with adapters merged and weights in ``dtype``."""
     merge_adapters(model)
     save_model(model.to(DTYPES[dtype]), tokenizer, folder)
 
@@ -163,15 +151,15 @@ def load_tokenizer(folder: str | Path):
     """Load the tokenizer that was saved beside a model.
 
     Raises:
-        ConfigError: folder missing or files damaged.
+        ConfigError: the folder is missing or a file is damaged.
     """
     return _load(AutoTokenizer, folder)
 
 
 def save_model(model: PreTrainedModel, tokenizer, folder: str | Path) -> None:
-    """Save weights (one safetensors file), config and tokenizer as an ordinary Hugging Face checkpoint.
+    """Save an ordinary Hugging Face checkpoint: config, tokenizer, and the weights in one safetensors file.
 
-    Temporary files that a process killed while saving has left in the folder go first.
+    Removes temporary files first, which a process that was killed while saving leaves behind.
     """
     for leftover in Path(folder).glob(".tmp*"):
         leftover.unlink()
@@ -195,7 +183,7 @@ def score(
         temperature: the sampling temperature, so that scores match what was sampled.
         chunk_tokens: response tokens projected to the vocabulary at a time; bounds the memory of the
             logits at (chunk_tokens, V), in the backward pass too.
-        dtype: what matrix products are computed in, a key of ``DTYPES``; the weights stay as they are.
+        dtype: precision of matrix products, a key of ``DTYPES``; the weights stay as they are.
 
     Returns:
         logprobs (B, T) and entropy (B, T) in nats, float32, 0 on padding. Entropy has no gradient.
@@ -205,25 +193,21 @@ def score(
     mixed = dtype != "float32"
     with torch.autocast(batch.mask.device.type, DTYPES[dtype] if mixed else None, enabled=mixed):
         hidden = model.base_model(batch.input_ids, use_cache=False).last_hidden_state  # (B, L, D)
-        # The distribution of a token is computed at the position before it.
+        # The distribution of a token is computed at the position before the token.
         selected = hidden[rows, batch.starts[rows] + columns - 1]  # (N, D)
         head = model.get_output_embeddings().weight
+        compute = _logprob_entropy
+        if len(targets) > chunk_tokens and torch.is_grad_enabled():
+            # The backward pass computes the logits of a chunk again instead of keeping those of all.
+            compute = partial(checkpoint, _logprob_entropy, use_reentrant=False)
         pieces = [
-            _score_chunk(h, head, t, temperature, recompute=len(targets) > chunk_tokens)
+            compute(h, head, t, temperature)
             for h, t in zip(selected.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
         ]
     zeros = torch.zeros_like(batch.mask, dtype=torch.float32)
     logprobs = zeros.index_put((rows, columns), torch.cat([p[0] for p in pieces]))
     entropy = zeros.index_put((rows, columns), torch.cat([p[1] for p in pieces]))
     return logprobs, entropy
-
-
-def _score_chunk(
-    hidden: Tensor, head: Tensor, targets: Tensor, temperature: float, recompute: bool
-) -> tuple[Tensor, Tensor]:
-    if recompute and torch.is_grad_enabled():
-        return checkpoint(_logprob_entropy, hidden, head, targets, temperature, use_reentrant=False)
-    return _logprob_entropy(hidden, head, targets, temperature)
 
 
 def _logprob_entropy(
@@ -239,12 +223,15 @@ def _logprob_entropy(
 
 
 def _weights_dtype(config: RunConfig) -> str:
-    """Frozen weights may be in the precision of the computation."""
+    """Precision of the weights: frozen ones may have that of the computation, trained ones may not."""
     return config.compute.dtype if config.lora.rank else "float32"
 
 
 def _without_dropout(model: PreTrainedModel) -> None:
-    """In training mode, too, one input has one score: some architectures keep their rates as numbers."""
+    """Set dropout to 0, so that scores do not change in training mode.
+
+    Some architectures keep their rates as plain numbers instead of in a ``torch.nn.Dropout``.
+    """
     for module in model.modules():
         for name, value in vars(module).items():
             if isinstance(value, float) and (
@@ -255,7 +242,9 @@ def _without_dropout(model: PreTrainedModel) -> None:
 
 def _load(kind, folder: str | Path, **kwargs):
     if not Path(folder, "config.json").is_file():
-        raise ConfigError(f"{folder}: no checkpoint here (config.json missing); run its rule again")
+        raise ConfigError(
+            f"{folder}: no checkpoint here (config.json is missing); run its rule again"
+        )
     try:
         return kind.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, **kwargs

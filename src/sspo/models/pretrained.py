@@ -1,4 +1,4 @@
-"""A published model as the base that runs start from: from a folder, or from the Hugging Face hub."""
+"""Load a published model to start runs from: from a folder, or from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sspo.config.errors import ConfigError, first_line
 from sspo.config.reading import load_json
 from sspo.config.settings import CheckpointConfig
 
-# What a checkpoint consists of; a repository may hold other formats of the same weights as well.
+# The files of a checkpoint. A repository may also hold the same weights in other formats.
 PARTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 
 
 def checkpoint_files(config: CheckpointConfig) -> list[str]:
-    """The files of a checkpoint that is a folder; none for one on the hub.
+    """The files of a checkpoint in a folder; an empty list for one on the hub.
 
     Raises:
         ConfigError: there is no checkpoint in the folder.
@@ -31,10 +31,10 @@ def checkpoint_files(config: CheckpointConfig) -> list[str]:
 
 
 def checkpoint_folder(config: CheckpointConfig) -> Path:
-    """The folder of a checkpoint, downloaded (or found in the hub's cache) where it has a revision.
+    """The folder of a checkpoint; one with a revision is downloaded or found in the hub's cache.
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: it cannot be downloaded.
     """
     if not config.revision:
         return Path(config.source)
@@ -46,10 +46,10 @@ def checkpoint_folder(config: CheckpointConfig) -> Path:
         )
     except Exception as error:  # the hub's client raises many types
         raise ConfigError(
-            f"checkpoint.source = {config.source!r} at {config.revision[:12]}: cannot be fetched "
-            f"({first_line(error)}); where there is a network, run `hf download {config.source} --revision "
-            f"{config.revision} --local-dir FOLDER`, and give that folder as checkpoint.source with an "
-            "empty checkpoint.revision"
+            f"checkpoint.source = {config.source!r}: revision {config.revision[:12]} cannot be downloaded "
+            f"({first_line(error)}); on a machine with a network run `hf download {config.source} "
+            f"--revision {config.revision} --local-dir FOLDER`, then set checkpoint.source to that folder "
+            "and checkpoint.revision to ''"
         ) from error
     return Path(found)
 
@@ -58,9 +58,9 @@ def load_published(config: CheckpointConfig) -> tuple[object, object]:
     """The model, in the precision it was published in, and its tokenizer.
 
     Raises:
-        ConfigError: it cannot be had, or not be trained or sampled from here.
+        ConfigError: the model cannot be downloaded, or cannot be trained or sampled from here.
     """
-    # Here, as the workflow asks for files alone and transformers takes seconds to import.
+    # Imported here because transformers takes seconds, and the workflow only asks for the files.
     from sspo.models.architectures import partial_attention
     from sspo.models.policy import AS_SAVED, load_model, load_tokenizer
 
@@ -69,18 +69,20 @@ def load_published(config: CheckpointConfig) -> tuple[object, object]:
     embedded = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embedded:
         raise ConfigError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens and the model {embedded}; they do "
-            "not belong together"
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens and the model {embedded}, so they do "
+            "not belong together; save the model with its own tokenizer"
         )
     if tokenizer.eos_token_id is None:
-        raise ConfigError(f"{folder}: its tokenizer has no end token; set eos_token in it")
+        raise ConfigError(
+            f"{folder}: the tokenizer has no end token; set eos_token in its configuration"
+        )
     if reason := partial_attention(model.config):
         raise ConfigError(
             f"{folder}: {reason}: not supported; choose a model whose layers all see the whole sequence"
         )
     if "max_position_embeddings" not in load_json(folder / "config.json"):
         raise ConfigError(
-            f"{folder}/config.json: no max_position_embeddings, the most tokens of a sequence; models that "
-            "name it otherwise are not supported"
+            f"{folder}/config.json: no max_position_embeddings (most tokens of a sequence); choose a model "
+            "whose config has this key"
         )
     return model, tokenizer

@@ -1,4 +1,4 @@
-"""A fixed numerical set-up: threads, algorithms, device."""
+"""Set up PyTorch so that one config gives one result on a machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from sspo.config.settings import ComputeConfig
 
 
 def set_up_torch(compute: ComputeConfig) -> None:
-    """Fix threads and algorithms, so that one config gives one result on a machine.
+    """Fix the number of threads and choose deterministic algorithms.
+
+    On a GPU, an operation without a deterministic algorithm gives a warning instead of an error.
 
     Raises:
         ConfigError: a CUDA device is asked for and there is none.

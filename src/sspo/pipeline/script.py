@@ -7,26 +7,62 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
 from sspo.config.errors import ConfigError
+from sspo.config.reading import load_json
 from sspo.pipeline.locks import follow_pipeline
+from sspo.pipeline.provenance import write_record
 
 EXPECTED_ERRORS = (ConfigError, ValueError, OSError, RuntimeError, MemoryError, SafetensorError)
 
 
-def parse_paths(description: str, **arguments: str) -> argparse.Namespace:
+TRAINING = {
+    "config": "config of the run",
+    "base": "base checkpoint",
+    "problems": "training problems",
+    "warmup": "problems with worked solutions",
+    "validation": "validation problems",
+    "tracking": "tracking config",
+}
+
+
+def parse_paths(description: str, *training: str, **arguments: str) -> argparse.Namespace:
     """Parse a script's required ``--name PATH`` arguments.
 
     Args:
         description: the script's docstring.
+        training: names of ``TRAINING``, which scripts that train share.
         arguments: name -> help text.
     """
     parser = argparse.ArgumentParser(description=description)
-    for name, text in arguments.items():
+    for name, text in ({name: TRAINING[name] for name in training} | arguments).items():
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=Path, help=text)
     return parser.parse_args()
+
+
+def record_training(paths: argparse.Namespace, script: str, *results: str, **extra: Any) -> None:
+    """Write the record of a training run: from all that it was given to its model and its results.
+
+    Args:
+        paths: the script's arguments; where curves are shown is no input.
+        script: the script.
+        results: names of files beside the model.
+        extra: as for ``write_record``.
+    """
+    given = [path for name, path in vars(paths).items() if name not in ("output", "tracking")]
+    config = load_json(paths.config)
+    write_record(
+        paths.output / "provenance.json",
+        script,
+        inputs=[file for path in given for file in (path.iterdir() if path.is_dir() else [path])],
+        outputs=[*(paths.output / "model").iterdir(), *(paths.output / name for name in results)],
+        seeds=[config["seed"]],
+        config=config,
+        **extra,
+    )
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,4 +1,8 @@
-"""Token-by-token decoding of a shrinking batch with a key-value cache that is written in place."""
+"""Decode a batch token by token; finished sequences leave it, and the key-value cache is one buffer.
+
+``transformers`` has caches of its own, but they copy all keys and values whenever a token is added
+(dynamic) or compute attention over the full length from the first token on (static).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,13 @@ from transformers.cache_utils import CacheLayerMixin
 
 from sspo.models.architectures import partial_attention
 
-CACHE_BLOCK = 64  # tokens by which the cache grows
+CACHE_BLOCK = 64  # fewest tokens by which the cache grows
 
 
 class _Layer(CacheLayerMixin):
-    """Keys and values of one attention layer in memory that grows by blocks and is written in place.
+    """Keys and values of one attention layer, written in place into memory that grows by blocks.
 
-    Rows leave by being overwritten with the last rows, so that dropping a few copies a few.
+    A finished row is overwritten with one of the last rows, so that dropping few rows copies few rows.
     """
 
     keys: Any  # (A, heads, tokens, D) once the first update has come
@@ -29,10 +33,10 @@ class _Layer(CacheLayerMixin):
         self.length = 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing yet: the first ``update`` allocates."""
+        """Do nothing: the first ``update`` allocates."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
-        """Append (A, heads, n, D) keys and values; returns all of the A rows so far."""
+        """Append (A, heads, n, D) keys and values of n tokens; returns those of all tokens so far."""
         size, count = len(key_states), key_states.shape[2]
         end = self.length + count
         if self.keys is None:
@@ -46,7 +50,7 @@ class _Layer(CacheLayerMixin):
         return self.keys[:size, :, :end], self.values[:size, :, :end]
 
     def repeat(self, source: _Layer, rows: Tensor) -> None:
-        """Start from the rows ((A,) indices, repeats allowed) of another layer."""
+        """Copy rows of another layer; ``rows`` is (A,) indices and may repeat one."""
         self.length = source.length
         self.keys = _with_room(source.keys[rows, :, : self.length], self.length, 0)
         self.values = _with_room(source.values[rows, :, : self.length], self.length, 0)
@@ -67,20 +71,22 @@ class _Layer(CacheLayerMixin):
 
 
 class Decoder:
-    """Next-token logits of a shrinking batch of left-padded sequences.
+    """Next-token logits of a shrinking batch of A left-padded sequences.
 
-    Equal prompts are read once. Masks are additive and of shape (A, 1, queries, keys), the form that
-    every attention implementation takes as it is.
+    Equal prompts go through the model once. Masks are additive and have the shape (A, 1, queries,
+    keys), because every attention implementation takes this form unchanged.
     """
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[list[int]], horizon: int) -> None:
-        """Read the prompts; ``horizon`` is the most tokens that will follow.
+        """Read the prompts; at most ``horizon`` tokens may follow each.
 
         Raises:
-            ValueError: a model whose layers do not all see the whole sequence.
+            ValueError: not all layers of the model see the whole sequence.
         """
         if reason := partial_attention(model.config):
-            raise ValueError(f"cannot sample from a model whose layers see a part only: {reason}")
+            raise ValueError(
+                f"cannot sample from a model with {reason}: all layers must see the whole sequence"
+            )
         self.model = model
         self.logits: Tensor  # (A, V) of the next token
         device = model.device
@@ -106,7 +112,7 @@ class Decoder:
         self.mask = self._additive(padded)[chosen]  # (A, 1, 1, longest + horizon)
 
     def keep(self, count: int, source: Tensor, target: Tensor) -> None:
-        """Go on with the first ``count`` rows, ``source`` rows moved to ``target`` before."""
+        """Move the rows ``source`` to the places ``target``, then drop all but the first ``count``."""
         for layer in self.layers:
             layer.move(source, target)
         for values in (self.mask, self.positions):
@@ -131,14 +137,20 @@ class Decoder:
         self.logits = output.logits[:, -1].float()  # (A, V)
 
     def _additive(self, visible: Tensor) -> Tensor:
-        """0 where visible, the lowest number elsewhere (minus infinity makes NaN of padding)."""
+        """0 where visible, else the lowest finite number.
+
+        Minus infinity would give NaN: a padding position sees nothing, and its softmax has no finite input.
+        """
         dtype, device = self.model.dtype, self.model.device
         lowest = torch.full((), torch.finfo(dtype).min, dtype=dtype)
         return torch.where(visible, torch.zeros((), dtype=dtype), lowest).to(device)
 
 
 def _with_room(states: Tensor, length: int, more: int) -> Tensor:
-    """A copy of the first ``length`` tokens with room for ``more`` and then some."""
+    """A copy of the first ``length`` tokens with room for ``more`` tokens and a reserve.
+
+    The reserve grows with the length, so that a long response is copied a logarithmic number of times.
+    """
     rows, heads, _, size = states.shape
     room = length + more + max(CACHE_BLOCK, length // 2)
     grown = states.new_empty(rows, heads, room, size)

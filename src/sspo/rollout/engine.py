@@ -1,4 +1,4 @@
-"""What every rollout engine offers: sample completions, and follow the policy as it learns."""
+"""The interface of rollout engines: sample completions, and follow the policy as it learns."""
 
 from __future__ import annotations
 
@@ -14,45 +14,27 @@ from sspo.config.errors import ConfigError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample.
+    """How to sample. A response depends on its own seed alone, not on its neighbours."""
 
-    Attributes:
-        max_tokens: length cap in tokens; a response that reaches it without its end token is
-            truncated.
-        temperature: 0 takes the most likely token (greedy).
-        seeds: one seed per prompt; a response depends on its own seed only, not on its neighbours.
-    """
-
-    max_tokens: int
-    temperature: float = 1.0
-    seeds: Sequence[int] = ()
+    max_tokens: int  # of a response; one that has no end token by then is truncated
+    temperature: float = 1.0  # 0 takes the most likely token (greedy)
+    seeds: Sequence[int] = ()  # one per prompt, none for greedy
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled response.
+    """One sampled response."""
 
-    Attributes:
-        token_ids: response tokens, the token that ended it included.
-        text: decoded without special tokens.
-        finish_reason: "stop" (end token) or "length" (truncated).
-        logprobs: log-probability of each token under the sampling distribution, in nats.
-    """
-
-    token_ids: list[int]
-    text: str
-    finish_reason: str
-    logprobs: list[float]
+    token_ids: list[int]  # including the end token
+    text: str  # without special tokens
+    finish_reason: str  # "stop" (end token) or "length" (truncated)
+    logprobs: list[float]  # of each token under the sampling distribution, in nats
 
 
 class RolloutEngine(Protocol):
-    """The interface that all engines share.
+    """The interface that all engines share."""
 
-    Attributes:
-        provenance: what a run's record says of an engine that computes elsewhere.
-    """
-
-    provenance: Mapping[str, object]
+    provenance: Mapping[str, object]  # for the record of the run, such as the version of a server
 
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Completion]:
         """One completion per prompt (token ids), in order."""
@@ -61,15 +43,15 @@ class RolloutEngine(Protocol):
         """Sample from these weights from now on."""
 
     def close(self) -> None:
-        """Free what the engine holds; it cannot be used afterwards."""
+        """Free the engine's memory and files; it cannot be used afterwards."""
 
 
 def check_request(prompts: Sequence[list[int]], sampling: Sampling) -> None:
-    """Refuse what no engine can sample.
+    """Check what every engine needs of a request.
 
     Raises:
-        ValueError: sampling without exactly one seed per prompt, an empty prompt, or no room for a
-            response.
+        ValueError: not exactly one seed per prompt above temperature 0, an empty prompt, or
+            ``max_tokens`` below 1.
     """
     if sampling.temperature > 0.0 and len(sampling.seeds) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts need as many seeds, got {len(sampling.seeds)}")
@@ -80,10 +62,10 @@ def check_request(prompts: Sequence[list[int]], sampling: Sampling) -> None:
 
 
 def end_tokens(tokenizer, stop_tokens: Sequence[str] = ()) -> list[int]:
-    """Ids of the tokens that end a response: the tokenizer's own end token, then further ones.
+    """Ids of the tokens that end a response: the tokenizer's own end token, then ``stop_tokens``.
 
     Raises:
-        ConfigError: no end token, or a further one that the tokenizer does not know.
+        ConfigError: the tokenizer has no end token, or does not know one of ``stop_tokens``.
     """
     if tokenizer.eos_token_id is None:
         raise ConfigError("the tokenizer has no end token; set eos_token in its configuration")
@@ -98,9 +80,10 @@ def end_tokens(tokenizer, stop_tokens: Sequence[str] = ()) -> list[int]:
 
 
 def sample_seed(*parts: int | str) -> int:
-    """A 63-bit seed from the full coordinates of a sample, e.g. (run seed, step, prompt, sample).
+    """A 63-bit seed from all coordinates of a sample, e.g. (run seed, step, prompt, sample).
 
-    Hashing the whole tuple keeps streams apart that adding or multiplying the parts would let collide.
+    A hash of the whole tuple, because sums or products of the parts would let different samples share
+    a seed.
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

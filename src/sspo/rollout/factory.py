@@ -1,80 +1,91 @@
-"""Which rollout engine a configuration asks for; each is imported when it is."""
+"""Make the rollout engine that a configuration names; vLLM is imported only when it is used."""
 
 from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Protocol
 
-import torch
+from transformers import PreTrainedModel
 
-from sspo.config.settings import SamplingConfig
+from sspo.config.settings import ComputeConfig, SamplingConfig
+from sspo.models.policy import DTYPES, load_model
 from sspo.rollout.engine import RolloutEngine
+from sspo.rollout.torch_engine import TorchEngine
+
+
+class EngineSettings(Protocol):
+    """What both the section ``rollout`` and the section ``evaluation`` say about the engine."""
+
+    @property
+    def engine(self) -> str: ...
+    @property
+    def vllm_memory(self) -> float: ...
 
 
 def make_engine(
-    name: str,
-    model,
-    tokenizer,
-    *,
-    folder: str | Path,
-    dtype: str,
+    settings: EngineSettings,
     sampling: SamplingConfig,
-    seed: int,
-    vllm_memory: float = 0.3,
+    compute: ComputeConfig,
+    folder: str | Path,
+    tokenizer,
+    policy: PreTrainedModel | None = None,
     scratch: Path | None = None,
 ) -> RolloutEngine:
-    """The engine called ``name`` ("torch", "vllm" or "vllm_server"), sampling from ``model``.
+    """The engine that ``settings`` name, sampling from the checkpoint in ``folder``.
 
     Args:
-        name: engine.
-        model: the live policy; the torch engine samples from it directly where it has ``dtype``.
-        tokenizer: the model's tokenizer.
-        folder: the checkpoint vLLM builds its own copy from, or its server has built it from.
-        dtype: of the weights that are sampled from, "float32" or "bfloat16".
-        sampling: tokens that end a response, and responses sampled at once (torch engine).
-        seed: engine seed (vLLM); samples carry their own.
-        vllm_memory: share of the GPU's memory that vLLM takes.
-        scratch: a folder for weights on their way to the server, removed when the engine is closed.
+        settings: section ``rollout`` or ``evaluation``.
+        sampling: tokens that end a response; responses sampled at once (torch engine).
+        compute: precision of the weights that are sampled from; device (torch engine).
+        folder: vLLM loads this checkpoint, or its server was started with it.
+        tokenizer: the checkpoint's.
+        policy: the model in training, if any; the torch engine samples from it instead of loading.
+        scratch: a folder for weights on their way to a server, removed when the engine is closed.
 
     Raises:
-        ValueError: unknown name.
-        ConfigError: vLLM asked for and not installed, or no server that can be used; an end token that
-            the tokenizer does not know.
+        ValueError: no engine has this name, or a server is asked for without ``scratch``.
+        ConfigError: vLLM is not installed, no server can be used, or the tokenizer does not know an
+            end token.
     """
-    if name == "torch":
-        from sspo.rollout.torch_engine import TorchEngine
-
-        shares = str(model.dtype) == f"torch.{dtype}"
-        if not shares:
-            model = copy.deepcopy(model)
-            # Parameters alone: position frequencies stay float32, as in a model loaded in ``dtype``.
-            for parameter in model.parameters():
-                parameter.data = parameter.data.to(getattr(torch, dtype))
-        return TorchEngine(
-            model,
-            tokenizer,
-            max_batch=sampling.max_batch,
-            shares_policy=shares,
-            stop_tokens=sampling.stop_tokens,
-        )
-    if name == "vllm":
+    if settings.engine == "torch":
+        model = load_model(folder, compute.dtype, compute.device) if policy is None else policy
+        return make_torch_engine(model, tokenizer, sampling, compute.dtype)
+    dtype, stop = compute.dtype, sampling.stop_tokens
+    if settings.engine == "vllm":
         from sspo.rollout.vllm_engine import VllmEngine
 
+        memory = settings.vllm_memory
         return VllmEngine(
-            folder,
-            tokenizer,
-            seed=seed,
-            dtype=dtype,
-            gpu_memory_fraction=vllm_memory,
-            stop_tokens=sampling.stop_tokens,
+            folder, tokenizer, dtype=dtype, gpu_memory_fraction=memory, stop_tokens=stop
         )
-    if name == "vllm_server":
+    if settings.engine == "vllm_server":
         from sspo.rollout.vllm_server import VllmServerEngine
 
         if scratch is None:
-            raise ValueError("an engine that shares weights with a server needs a scratch folder")
+            raise ValueError(
+                "engine vllm_server gives the server weights in a folder; pass scratch"
+            )
+        return VllmServerEngine(folder, tokenizer, weights=scratch, dtype=dtype, stop_tokens=stop)
+    raise ValueError(
+        f"unknown rollout engine {settings.engine!r}; choose torch, vllm or vllm_server"
+    )
 
-        return VllmServerEngine(
-            folder, tokenizer, weights=scratch, dtype=dtype, stop_tokens=sampling.stop_tokens
-        )
-    raise ValueError(f"unknown rollout engine {name!r}; choose torch, vllm or vllm_server")
+
+def make_torch_engine(
+    model: PreTrainedModel, tokenizer, sampling: SamplingConfig, dtype: str
+) -> TorchEngine:
+    """An engine that samples from ``model`` itself, or from a copy where the model's dtype differs."""
+    shares = model.dtype == DTYPES[dtype]
+    if not shares:
+        model = copy.deepcopy(model)
+        # Parameters alone: position frequencies stay float32, as in a model loaded in ``dtype``.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(DTYPES[dtype])
+    return TorchEngine(
+        model,
+        tokenizer,
+        max_batch=sampling.max_batch,
+        shares_policy=shares,
+        stop_tokens=sampling.stop_tokens,
+    )

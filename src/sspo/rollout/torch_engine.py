@@ -1,4 +1,4 @@
-"""Sampling with plain PyTorch: prompts read once, a cache written in place, finished rows dropped."""
+"""Sample with plain PyTorch, without an inference server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
 
 
 class TorchEngine:
-    """Samples from a live Hugging Face causal LM; the reference that other engines are held to."""
+    """Samples from a live Hugging Face causal LM; other engines are tested against this one."""
 
     provenance: Mapping[str, object] = {}
 
@@ -29,15 +29,13 @@ class TorchEngine:
         shares_policy: bool = False,
         stop_tokens: Sequence[str] = (),
     ) -> None:
-        """Args:
-        model: the model to sample from.
-        tokenizer: gives the end token and decodes.
-        max_batch: prompts sampled at once; bounds memory.
-        shares_policy: ``model`` is the policy in training itself, so there is nothing to load.
-        stop_tokens: tokens that end a response beside the tokenizer's end token.
+        """Sample at most ``max_batch`` responses at once, which bounds the memory.
+
+        ``shares_policy`` says that ``model`` is the policy in training itself, so ``load_weights`` does
+        nothing. ``stop_tokens`` end a response, as the tokenizer's end token does.
 
         Raises:
-            ConfigError: an end token that the tokenizer does not know.
+            ConfigError: the tokenizer does not know one of the end tokens.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -51,7 +49,7 @@ class TorchEngine:
             self.model.load_state_dict(state_dict)
 
     def own_model(self) -> None:
-        """Sample from a copy of the model from now on: others are about to change its parameters."""
+        """Sample from a copy of the model from now on, because its parameters are about to be sharded."""
         self.model, self.shares_policy = copy.deepcopy(self.model), False
 
     @torch.inference_mode()
@@ -59,7 +57,7 @@ class TorchEngine:
         """One completion per prompt, in order.
 
         Raises:
-            ValueError: a request that ``check_request`` refuses.
+            ValueError: ``check_request`` refuses the request.
         """
         check_request(prompts, sampling)
         completions: list[Completion] = []
@@ -70,7 +68,7 @@ class TorchEngine:
         return completions
 
     def close(self) -> None:
-        """Nothing to free: the model belongs to the caller."""
+        """Do nothing: the model belongs to the caller."""
 
     def _generate_batch(
         self, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int]
@@ -84,7 +82,7 @@ class TorchEngine:
         uniforms = _uniforms(seeds, horizon, device)
 
         decoder = Decoder(self.model, prompts, horizon)
-        rows = torch.arange(size, device=device)  # (A,) rows of the batch that the decoder holds
+        rows = torch.arange(size, device=device)  # (A,) rows of the batch still in the decoder
         for t in range(horizon):
             u = uniforms[rows, t] if sampling.temperature > 0.0 else None
             token, logprob = _choose(decoder.logits, sampling.temperature, u)
@@ -93,7 +91,7 @@ class TorchEngine:
             alive = int(running.sum())
             if alive < len(rows):
                 lengths[rows[~running]] = t + 1
-                # The last running rows fill the places of the finished ones.
+                # The last running rows move to the places of the finished ones.
                 source = alive + running[alive:].nonzero().squeeze(1)
                 target = (~running[:alive]).nonzero().squeeze(1)
                 rows[target], token[target] = rows[source], token[source]
@@ -126,7 +124,10 @@ def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _uniforms(seeds: Sequence[int], horizon: int, device: torch.device) -> Tensor:
-    """(B, T) uniform numbers, row i from the stream of seed i, so rows never depend on the batch."""
+    """(B, T) uniform numbers; row i depends on seed i alone.
+
+    From NumPy, whose generators cost little to seed and give the same numbers for every device.
+    """
     rows = [np.random.Generator(np.random.Philox(seed)).random(horizon) for seed in seeds]
     return torch.tensor(np.array(rows), device=device)
 

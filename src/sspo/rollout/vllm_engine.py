@@ -1,4 +1,4 @@
-"""Sampling with vLLM inside the trainer's process; imported only when asked for."""
+"""Sample with vLLM inside the trainer's process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sspo.config.errors import ConfigError, first_line
 from sspo.config.reading import load_json
 from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
 
-LOWEST_TEMPERATURE = 0.01  # vLLM raises a lower one to this, with no more than a warning
+LOWEST_TEMPERATURE = 0.01  # vLLM raises lower temperatures to this one and only warns
 
 
 class VllmEngine:
-    """Samples from vLLM's own copy of a checkpoint, which ``load_weights`` brings up to date."""
+    """Samples from vLLM's own copy of a checkpoint, which ``load_weights`` updates."""
 
     provenance: Mapping[str, object] = {}
 
@@ -29,7 +29,6 @@ class VllmEngine:
         folder: str | Path,
         tokenizer,
         *,
-        seed: int = 0,
         dtype: str = "float32",
         gpu_memory_fraction: float = 0.3,
         stop_tokens: Sequence[str] = (),
@@ -38,15 +37,14 @@ class VllmEngine:
         """Args:
         folder: checkpoint saved with ``save_pretrained``.
         tokenizer: gives the end token and decodes; vLLM sees token ids only.
-        seed: vLLM's own; samples carry theirs.
-        dtype: of weights and cache; the policy's own keeps log-probabilities comparable.
+        dtype: precision of weights and cache; log-probabilities are comparable if the policy's is the same.
         gpu_memory_fraction: share of the GPU for weights and cache; training needs the rest.
         stop_tokens: tokens that end a response beside the tokenizer's end token.
-        cpu_cache_gib: key-value cache without a GPU.
+        cpu_cache_gib: size of the key-value cache in GiB where there is no GPU.
 
         Raises:
-            ConfigError: vLLM is not installed, there is no checkpoint in ``folder``, or an end token that
-                the tokenizer does not know.
+            ConfigError: vLLM is not installed, there is no checkpoint in ``folder``, or the tokenizer
+                does not know one of the end tokens.
         """
         self.tokenizer = tokenizer
         self.ends = end_tokens(tokenizer, stop_tokens)
@@ -55,7 +53,7 @@ class VllmEngine:
         from vllm.platforms import current_platform
 
         on_cpu = current_platform.is_cpu()
-        # Compiling helpers takes 20 s on a CPU and gains nothing there.
+        # On a CPU, compiling helper functions takes 20 s and gains nothing.
         self._stance = "force_eager" if on_cpu else "default"
         with _process_state_kept(self._stance):
             self._llm = vllm.LLM(
@@ -63,12 +61,12 @@ class VllmEngine:
                 skip_tokenizer_init=True,
                 trust_remote_code=False,
                 generation_config="vllm",  # no sampling defaults from the checkpoint
-                logprobs_mode="processed_logprobs",  # of the distribution sampled from
-                enable_prefix_caching=True,  # a group shares its prompt
+                logprobs_mode="processed_logprobs",  # of the distribution at this temperature
+                enable_prefix_caching=True,  # the prompt of a group is read once
                 max_model_len=self.context,
                 dtype=dtype,
-                seed=seed,
-                # Processes that a launcher started have a vLLM each.
+                seed=0,  # without effect: every sampled response has a seed of its own
+                # Where a launcher started several processes, each has a vLLM of its own.
                 distributed_executor_backend="external_launcher" if is_one_of_many() else None,
                 enforce_eager=on_cpu,
                 gpu_memory_utilization=gpu_memory_fraction,
@@ -77,25 +75,26 @@ class VllmEngine:
             )
 
     def load_weights(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Copy the given weights into vLLM's model and forget what the old ones computed.
+        """Copy the weights into vLLM's model and clear the cache that the old ones computed.
 
         Raises:
-            RuntimeError: the cache is still in use, after a ``generate`` that failed.
+            RuntimeError: vLLM failed, or a ``generate`` that failed still holds the cache.
         """
         weights = list(state_dict.items())
         with _failure_explained():
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         if not self._llm.reset_prefix_cache():
             raise RuntimeError(
-                "vLLM still holds keys and values of the old weights; restart the run"
+                "vLLM still holds keys and values of the old weights; run again, the run resumes from its "
+                "newest saved state"
             )
 
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Completion]:
         """One completion per prompt, in order.
 
         Raises:
-            ValueError: a request that ``check_request`` refuses, a temperature vLLM would change,
-                or a prompt whose response may not fit the model's context.
+            ValueError: ``check_fits`` refuses the request.
+            RuntimeError: vLLM failed.
         """
         check_fits(prompts, sampling, self.context)
         params = self._sampling_params(len(prompts), sampling)
@@ -129,17 +128,17 @@ class VllmEngine:
 
 
 def check_fits(prompts: Sequence[list[int]], sampling: Sampling, context: int) -> None:
-    """Refuse what vLLM would sample otherwise than asked.
+    """Check that vLLM would sample exactly what is asked for.
 
     Raises:
-        ValueError: a request that ``check_request`` refuses, a temperature vLLM would change,
-            or a prompt whose response may not fit the model's context (tokens).
+        ValueError: ``check_request`` refuses the request, vLLM would change its temperature, or a
+            prompt and its longest response exceed ``context`` (tokens).
     """
     check_request(prompts, sampling)
     if 0.0 < sampling.temperature < LOWEST_TEMPERATURE:
         raise ValueError(
-            f"temperature {sampling.temperature}: vLLM samples at {LOWEST_TEMPERATURE} or "
-            "more, or greedily at 0"
+            f"temperature {sampling.temperature}: vLLM samples at {LOWEST_TEMPERATURE} or more, or "
+            "greedily at 0; choose one of these"
         )
     longest = max(map(len, prompts), default=0)
     if longest + sampling.max_tokens > context:
@@ -150,28 +149,29 @@ def check_fits(prompts: Sequence[list[int]], sampling: Sampling, context: int) -
 
 
 def sampling_fields(count: int, sampling: Sampling, ends: Sequence[int]) -> list[dict[str, object]]:
-    """vLLM's sampling parameters for each of ``count`` prompts, by name: plain sampling."""
+    """Names and values of vLLM's sampling parameters for each of ``count`` prompts."""
     shared = {
         "temperature": sampling.temperature,
         "max_tokens": sampling.max_tokens,
-        # The tokens of the configuration, not one vLLM reads from the checkpoint.
+        # End tokens come from the configuration, not from what vLLM reads in the checkpoint.
         "ignore_eos": True,
         "stop_token_ids": list(ends),
         "detokenize": False,
-        "logprobs": 0,  # of the sampled token alone
+        "logprobs": 0,  # that of the sampled token, and 0 of the most likely ones
     }
     seeds = sampling.seeds if sampling.temperature > 0.0 else [None] * count
     return [{**shared, "seed": seed} for seed in seeds]
 
 
 def is_one_of_many() -> bool:
-    """Whether a launcher started several processes."""
+    """Whether this process is one of several that a launcher started."""
     group = torch.distributed
     return group.is_available() and group.is_initialized() and group.get_world_size() > 1
 
 
 def _import_vllm():
-    # Read when vLLM is imported or starts. In one process it takes live tensors as weights.
+    # vLLM reads these variables when it is imported or started. Only with its engine in this process
+    # can it take live tensors as weights.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -181,14 +181,15 @@ def _import_vllm():
         if error.name != "vllm":
             raise
         raise ConfigError(
-            "rollout.engine = 'vllm': vLLM is not installed; run `make vllm` or set it to 'torch'"
+            "rollout.engine or evaluation.engine = 'vllm': vLLM is not installed; run `make vllm`, or set "
+            "the engine to 'torch'"
         ) from None
     return vllm
 
 
 @contextmanager
 def _failure_explained() -> Iterator[None]:
-    """A dead or failing vLLM, whatever it raises, as one line that says how to go on."""
+    """Turn any error of vLLM into one line that says how to go on."""
     try:
         yield
     except Exception as error:  # vLLM has no common class of errors
@@ -199,7 +200,7 @@ def _failure_explained() -> Iterator[None]:
 
 @contextmanager
 def _process_state_kept(stance: str) -> Iterator[None]:
-    """vLLM seeds the generators of the process and disables ``set_num_threads``: undo both."""
+    """Undo that vLLM seeds the generators of the process and disables ``set_num_threads``."""
     set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
     python_state, numpy_state = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []

@@ -1,4 +1,4 @@
-"""Sampling with a vLLM server that others started; weights reach it through a shared folder."""
+"""Sample with a vLLM server that runs already; it reads new weights from a shared folder."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from sspo.config.reading import load_json
 from sspo.rollout.engine import Completion, Sampling, end_tokens
 from sspo.rollout.vllm_engine import check_fits, is_one_of_many, sampling_fields
 
-ADDRESS = "SSPO_VLLM_SERVER"  # environment variable: where a server runs is no part of a result
+# An environment variable and no setting, because results do not depend on where the server runs.
+ADDRESS = "SSPO_VLLM_SERVER"
 DEFAULT_ADDRESS = "http://localhost:8000"
 GENERATE = "/inference/v1/generate"  # token ids in, token ids out
-CONNECTIONS = 256  # requests on their way at once
-SECONDS = (10.0, 3600.0)  # to reach the server; until it has answered
-NO_LOGPROB = -9999.0  # nats; what the server writes for NaN and minus infinity
+CONNECTIONS = 256  # most requests at once
+SECONDS = (10.0, 3600.0)  # time limits of a connection and of an answer
+NO_LOGPROB = -9999.0  # nats; the server writes this for NaN and minus infinity
 
 
 class VllmServerEngine:
-    """Samples from a server's copy of a checkpoint, which ``load_weights`` brings up to date.
+    """Samples from a server's copy of a checkpoint, which ``load_weights`` updates.
 
     The server needs vLLM's development endpoints and ``--enable-scale-out`` (docs/reproducing.md). Every
-    response comes back with the version of the weights it was sampled from, so that no run learns from
-    those of another one.
+    response names the version of the weights it was sampled from. So a run notices when another run
+    has loaded its own weights.
     """
 
     def __init__(
@@ -47,13 +48,13 @@ class VllmServerEngine:
         """Args:
         folder: the checkpoint that the server was started with.
         tokenizer: gives the end token and decodes; the server sees token ids only.
-        weights: a folder of this run's that the server reads under the same name.
-        dtype: of the server's weights and cache; the policy's own keeps log-probabilities comparable.
+        weights: a folder of this run; the server reads it under the same path.
+        dtype: precision of the server's weights and cache.
         stop_tokens: tokens that end a response beside the tokenizer's end token.
 
         Raises:
-            ConfigError: no server, or one that was started otherwise; an end token that the tokenizer
-                does not know.
+            ConfigError: no server answers, the server was started with other settings, or the tokenizer
+                does not know one of the end tokens.
         """
         self.tokenizer = tokenizer
         self.ends = end_tokens(tokenizer, stop_tokens)
@@ -62,30 +63,32 @@ class VllmServerEngine:
         self.dtype = getattr(torch, dtype)
         self.context = int(load_json(Path(folder, "config.json"))["max_position_embeddings"])
         self._check_server(Path(folder))
-        self.provenance: Mapping[str, object] = {"vllm_server": self._ask("/version")["version"]}
+        self.provenance: Mapping[str, object] = {
+            "vllm_server": self._ask("/version", method="GET")["version"]
+        }
         self.name, self.loads = _name_of_this_start(), 0
 
     def load_weights(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Let the server sample from these weights; where a launcher started several processes, all of
-        them call this and the first one does it.
+        """Make the server sample from these weights.
+
+        All processes of a run call this; the first one writes the weights, the others wait for it.
 
         Raises:
-            RuntimeError: the server cannot read them, or it still computes with the old ones.
+            RuntimeError: the server cannot read the weights, or still holds a cache of the old ones.
         """
         self.loads += 1
-        if not is_one_of_many():
+        many = is_one_of_many()
+        if not many or torch.distributed.get_rank() == 0:
             self._publish(state_dict)
-            return
-        if torch.distributed.get_rank() == 0:
-            self._publish(state_dict)
-        torch.distributed.barrier()
+        if many:
+            torch.distributed.barrier()
 
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Completion]:
         """One completion per prompt, in order.
 
         Raises:
-            ValueError: as ``VllmEngine.generate``.
-            RuntimeError: the server failed, or it sampled from weights that are not this run's.
+            ValueError: ``check_fits`` refuses the request.
+            RuntimeError: the server failed, or sampled from weights of another run.
         """
         check_fits(prompts, sampling, self.context)
         fields = sampling_fields(len(prompts), sampling, self.ends)
@@ -98,11 +101,11 @@ class VllmServerEngine:
 
     @property
     def version(self) -> str:
-        """Name of the weights loaded last, the same in every process of a run."""
+        """Name of the weights that were loaded last, the same in every process of a run."""
         return f"{self.name}-{self.loads}"
 
     def _publish(self, state_dict: Mapping[str, Tensor]) -> None:
-        # A new folder each time: a network file system may show a changed file as it was.
+        # A new folder each time, because a network file system may show the old content of a file.
         folder = self.weights / self.version
         folder.mkdir(parents=True)
         copies = {name: t.to("cpu", self.dtype, copy=True) for name, t in state_dict.items()}
@@ -112,23 +115,23 @@ class VllmServerEngine:
             shutil.rmtree(old, ignore_errors=True)
 
     def _reload(self, folder: Path) -> None:
-        # Until the end, what the server samples bears a version that no run takes for its own.
-        self._post("/update_weight_version", {"new_version": f"{self.version} on its way"})
-        self._post(
+        # While weights are being exchanged, responses bear a version that every run refuses.
+        self._ask("/update_weight_version", {"new_version": f"{self.version} on its way"})
+        self._ask(
             "/collective_rpc",
             {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}},
-            "start it again",
+            fix="start it again",
         )
-        if not self._post("/reset_prefix_cache?reset_external=true")["success"]:
+        if not self._ask("/reset_prefix_cache?reset_external=true")["success"]:
             raise RuntimeError(
-                f"the vLLM server at {self.address} still holds keys and values of the old weights; "
-                "does another run use it?"
+                f"the vLLM server at {self.address} still holds keys and values of the old weights; see "
+                "that no other run uses it, then run again"
             )
-        self._post("/update_weight_version", {"new_version": self.version})
+        self._ask("/update_weight_version", {"new_version": self.version})
 
     def _sample(self, prompt: list[int], fields: dict[str, object]) -> Completion:
         body = {"token_ids": list(prompt), "sampling_params": fields}
-        (choice,) = self._post(GENERATE, body)["choices"]
+        (choice,) = self._ask(GENERATE, body)["choices"]
         logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
         versions = {span["version"] for span in choice["weight_versions"]}
         problem = ""
@@ -149,7 +152,7 @@ class VllmServerEngine:
         )
 
     def _check_server(self, folder: Path) -> None:
-        """Refuse a server that would not sample as an engine in this process does."""
+        """Raise ``ConfigError`` for a server that would not sample as an engine in this process does."""
         try:
             problem = self._problem(folder)
         except RuntimeError as error:
@@ -164,8 +167,8 @@ class VllmServerEngine:
             )
 
     def _problem(self, folder: Path) -> str:
-        """What is wrong with the server; empty for one that can be used."""
-        config = self._ask("/server_info?config_format=json")["vllm_config"]
+        """What is wrong with the server, as the rest of a sentence; empty if nothing is."""
+        config = self._ask("/server_info?config_format=json", method="GET")["vllm_config"]
         model, cache = config["model_config"], config["cache_config"]
         if Path(model["model"]).resolve() != folder.resolve():
             return f"serves {model['model']}, and the run starts from {folder}"
@@ -179,31 +182,27 @@ class VllmServerEngine:
             if found != wanted:
                 return f"has {name} {found}, and the run needs {wanted}"
         probe = {"token_ids": [0], "sampling_params": {"max_tokens": 1}}
-        (choice,) = self._post(GENERATE, probe)["choices"]
+        (choice,) = self._ask(GENERATE, probe)["choices"]
         return "" if choice["weight_versions"] else "does not say which weights it samples from"
 
-    def _ask(self, path: str) -> dict:
-        return self._answer(requests.get, path, {})
-
-    def _post(self, path: str, body: Mapping[str, object] | None = None, fix: str = "") -> dict:
-        return self._answer(requests.post, path, {"json": body}, fix)
-
-    def _answer(self, method, path: str, options: dict, fix: str = "") -> dict:
+    def _ask(
+        self, path: str, body: object = None, *, method: str = "POST", fix: str = "see that it runs"
+    ) -> dict:
         try:
-            answer = method(self.address + path, timeout=SECONDS, **options)
+            answer = requests.request(method, self.address + path, json=body, timeout=SECONDS)
             failure = "" if answer.ok else f"{answer.status_code}: {answer.text[:500]}"
         except requests.RequestException as error:
             failure = first_line(error)
         if failure:
             raise RuntimeError(
                 f"the vLLM server at {self.address} failed at {path.split('?')[0]} ({failure}); "
-                f"{fix or 'see that it runs'}, then run again: the run resumes from its newest saved state"
+                f"{fix}, then run again: the run resumes from its newest saved state"
             )
         return answer.json()
 
 
 def _name_of_this_start() -> str:
-    """A name that no other start of any run has, the same in every process of this one."""
+    """A name that is unique to this start of this run, and the same in all of its processes."""
     names = [uuid.uuid4().hex[:12]]
     if is_one_of_many():
         torch.distributed.broadcast_object_list(names)

@@ -1,13 +1,13 @@
-"""Saved training states: written whole or not at all, checked before they are trusted.
+"""Saved training states that a run resumes from.
 
-A state is a folder ``step-000040`` with the weights and the optimizer in safetensors and a
-``state.json`` that lists their SHA-256. It is written under another name, flushed to disk, then
-renamed. All randomness is a function of (seed, step, ...), so no generator state is needed.
+A state is a folder ``step-000040``. It holds the weights and the optimizer in safetensors, which
+cannot run code when loaded as a pickle can, and a ``state.json`` that lists their SHA-256. It is
+written under another name, flushed to disk and then renamed, so a crash leaves no half-written state.
+No random-generator state is saved: every random number is a function of the seed and the step.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sspo.config.reading import JsonDict
+from sspo.pipeline.provenance import sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -33,20 +34,15 @@ WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE = (
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """The saved states of one run.
-
-    Attributes:
-        folder: where the states live.
-        fingerprint: identifies config, inputs and code; states of another fingerprint are ignored.
-    """
+    """The saved states of one run."""
 
     folder: Path
-    fingerprint: str
+    fingerprint: str  # of config, inputs and code; states with another one are not loaded
 
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, extra: JsonDict
     ) -> None:
-        """Save the state after ``step`` and remove all others.
+        """Save the state after ``step``, with ``extra`` in its ``state.json``; remove all others.
 
         Raises:
             ValueError: a weight is not finite; nothing is saved.
@@ -62,7 +58,9 @@ class CheckpointStore:
             "step": step,
             "fingerprint": self.fingerprint,
             "extra": extra,
-            "sha256": {name: _sha256(partial / name) for name in (WEIGHTS_FILE, OPTIMIZER_FILE)},
+            "sha256": {
+                name: sha256_file(partial / name) for name in (WEIGHTS_FILE, OPTIMIZER_FILE)
+            },
         }
         (partial / STATE_FILE).write_text(json.dumps(state))
         for path in partial.iterdir():
@@ -82,20 +80,18 @@ class CheckpointStore:
     ) -> tuple[int, JsonDict]:
         """Load the newest intact state into model and optimizer.
 
-        Args:
-            model: receives the weights.
-            optimizer: receives its state.
-            usable: whether what belongs to a state besides it, by its extra, is intact too.
+        Damaged states and states with another fingerprint are skipped with a warning; so are those for
+        whose ``extra`` ``usable`` is false, because their run log is damaged.
 
         Returns:
-            (step, extra), or (0, {}) when there is nothing to resume. Damaged states and states of
-            another fingerprint are logged and skipped.
+            (step, extra), or (0, {}) when there is nothing to resume.
         """
         for folder in self._states():
             state = self._read(folder)
             if state is not None and not usable(state["extra"]):
                 log.warning("the run log that belongs to %s is damaged; skipped", folder)
             elif state is not None:
+                # Not strict: frozen weights and the second name of a tied weight are not saved.
                 model.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)
                 _restore_optimizer(optimizer, load_file(folder / OPTIMIZER_FILE))
                 return state["step"], state["extra"]
@@ -114,7 +110,7 @@ class CheckpointStore:
         try:
             state = json.loads((folder / STATE_FILE).read_text())
             intact = {"step", "fingerprint", "extra"} <= state.keys() and all(
-                _sha256(folder / name) == state["sha256"][name]
+                sha256_file(folder / name) == state["sha256"][name]
                 for name in (WEIGHTS_FILE, OPTIMIZER_FILE)
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -129,10 +125,10 @@ class CheckpointStore:
 
 
 def refuse_non_finite(model: nn.Module, when: str) -> None:
-    """Keep weights that are NaN or infinite from being saved as a result.
+    """Check every weight before it is saved as a result; ``when`` opens the message.
 
     Raises:
-        ValueError: names the first such weight.
+        ValueError: a weight is NaN or infinite; names the first one.
     """
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -140,9 +136,12 @@ def refuse_non_finite(model: nn.Module, when: str) -> None:
 
 
 def _trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What training changes, tied tensors once (safetensors refuses shared memory)."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return {name: tensor.detach().contiguous() for name, tensor in trained.items()}
+    """The weights that training changes.
+
+    Taken from the parameters, where a tied weight stands once: safetensors refuses shared memory, and
+    ``state_dict`` lists a tied weight under both of its names.
+    """
+    return {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
 
 
 def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -156,11 +155,6 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

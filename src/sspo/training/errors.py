@@ -1,11 +1,11 @@
-"""How training stops when it cannot go on."""
+"""The errors that stop a training run."""
 
 from __future__ import annotations
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message names run, step and what was found."""
+    """Training cannot go on; the message says where it stopped and what was found."""
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or a gradient norm that is NaN or infinite; the message gives both."""
+    """A loss or a gradient norm is NaN or infinite; the message gives both."""

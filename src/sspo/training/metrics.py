@@ -1,6 +1,7 @@
-"""What a training step reports: one flat record per step, appended to ``metrics.jsonl``.
+"""The record of a training step: one flat line of ``metrics.jsonl``.
 
-Records hold no times: the same config gives the same bytes. Wall-clock progress goes elsewhere.
+Records hold no times, so that the same config gives the same bytes. ``sspo.training.progress`` reports
+times.
 """
 
 from __future__ import annotations
@@ -26,24 +27,21 @@ LOGS = ("metrics", "rollouts")
 
 @dataclass
 class UpdateStats:
-    """Per-token and per-response values of a step's updates, pooled before they are summarised.
+    """Values of every token and response of a step's updates, summarised once at the end.
 
     Pooling first makes every statistic independent of how minibatches were split.
     """
 
-    log_ratio: list[Tensor] = field(default_factory=list)
-    coefficient: list[Tensor] = field(default_factory=list)
-    mass: list[Tensor] = field(default_factory=list)
-    positive: list[Tensor] = field(default_factory=list)
-    sequence_weight: list[Tensor] = field(default_factory=list)
+    # By micro-batch: log-ratio, coefficient, mass and sign of every token; weight of every response.
+    parts: list[tuple[Tensor, ...]] = field(default_factory=list)
 
     def add(
         self, stats: Mapping[str, Tensor], coefficients: Tensor, advantages: Tensor, mask: Tensor
     ) -> None:
-        """Take in one micro-batch.
+        """Add the values of one micro-batch.
 
         Args:
-            stats: a loss's stats, ``log_ratio`` (B, T) and ``sequence_weight`` (B,).
+            stats: a loss's stats, ``log_ratio`` (B, T) in nats and ``sequence_weight`` (B,).
             coefficients: (B, T) from ``sspo.objectives.losses.token_coefficients``; NaN where undefined.
             advantages: (B,).
             mask: (B, T).
@@ -51,31 +49,23 @@ class UpdateStats:
         tokens = mask.bool()
         lengths = mask.sum(dim=1, keepdim=True, dtype=torch.float32).clamp(min=1.0)
         mass = (coefficients * advantages.unsqueeze(1) / lengths).abs().nan_to_num()
-        self.log_ratio.append(stats["log_ratio"][tokens].cpu())
-        self.coefficient.append(coefficients[tokens].cpu())
-        self.mass.append(mass[tokens].cpu())
-        self.positive.append((advantages > 0).unsqueeze(1).expand_as(mask)[tokens].cpu())
-        self.sequence_weight.append(stats["sequence_weight"].cpu())
-
-    def extend(self, other: UpdateStats) -> None:
-        """Take in what another process pooled of the same updates."""
-        self.log_ratio += other.log_ratio
-        self.coefficient += other.coefficient
-        self.mass += other.mass
-        self.positive += other.positive
-        self.sequence_weight += other.sequence_weight
+        positive = (advantages > 0).unsqueeze(1).expand_as(mask)
+        of_tokens = (stats["log_ratio"], coefficients, mass, positive)
+        found = (*(values[tokens] for values in of_tokens), stats["sequence_weight"])
+        self.parts.append(tuple(values.cpu() for values in found))
 
     def summary(self) -> Metrics:
         """Statistics of the log-ratios (nats), gradient coefficients and sequence weights.
 
         ``clip_fraction`` is the share of tokens with a non-zero advantage whose gradient is exactly
-        zero; ``coefficient_*`` describe the gradient relative to on-policy REINFORCE, also by sign
-        of the advantage and side of the ratio (``pos_up`` is A > 0, r > 1); ``mass_*`` is the share
-        of sum |dL / d log pi| that comes from there, the rest being tokens at r = 1 exactly.
+        zero. ``coefficient_mean`` is the gradient relative to on-policy REINFORCE. It is also given
+        by the sign of the advantage A and the side of the ratio r: ``coefficient_pos_up`` is for
+        A > 0, r > 1. ``mass_pos_up`` is the share of the sum of |dL / d log pi| that such tokens
+        have; the four shares leave out tokens with r = 1 exactly.
         """
-        log_ratio, coefficient = torch.cat(self.log_ratio), torch.cat(self.coefficient)
-        positive, weight = torch.cat(self.positive), torch.cat(self.sequence_weight)
-        mass = torch.cat(self.mass).double()
+        pooled = [torch.cat(values) for values in zip(*self.parts, strict=True)]
+        log_ratio, coefficient, mass, positive, weight = pooled
+        mass = mass.double()
         low, median, high = _quantiles(log_ratio, (0.01, 0.5, 0.99))
         used = ~coefficient.isnan()
         record: Metrics = {
@@ -101,14 +91,17 @@ class UpdateStats:
 
 
 class RunLog:
-    """Appends records to JSONL files of a run in progress, and drops what a resumed run will redo."""
+    """The JSONL files of a run in progress: ``metrics.jsonl`` and ``rollouts.jsonl`` in ``folder``.
+
+    A saved state holds a mark of these files. A resumed run goes back to the mark of its state, and
+    so writes the steps after it once.
+    """
 
     def __init__(self, folder: str | Path) -> None:
-        """``folder`` is where ``metrics.jsonl`` and ``rollouts.jsonl`` grow."""
         self.folder = Path(folder)
 
     def mark(self) -> Metrics:
-        """What the files hold now, flushed to disk: name -> length in bytes and SHA-256."""
+        """Flush the files to disk and return name -> length in bytes and SHA-256 of what they hold."""
         mark = {}
         for name in LOGS:
             with open(self._path(name), "ab") as file:
@@ -118,7 +111,7 @@ class RunLog:
         return mark
 
     def holds(self, mark: Metrics | None) -> bool:
-        """Whether the files still begin with what they held at the mark."""
+        """Whether the files still begin with what they held at the mark; False without a mark."""
         if mark is None:
             return False
         try:
@@ -130,7 +123,7 @@ class RunLog:
             return False
 
     def rewind(self, mark: Metrics | None) -> None:
-        """Drop what came after the mark; everything for None."""
+        """Drop what was written after the mark, or everything without a mark."""
         for name in LOGS:
             write_bytes(self._path(name), self._until(name, mark) if mark else b"")
 
@@ -142,7 +135,7 @@ class RunLog:
     def publish(self, output: Path) -> None:
         """Copy the finished logs to ``metrics.jsonl`` and ``rollouts.jsonl.gz`` under ``output``."""
         write_bytes(output / "metrics.jsonl", self._path("metrics").read_bytes())
-        # Without a time stamp, so that one config gives one file.
+        # mtime=0: gzip would write the time into the file, and one config must give the same bytes.
         rollouts = gzip.compress(self._path("rollouts").read_bytes(), mtime=0)
         write_bytes(output / "rollouts.jsonl.gz", rollouts)
 
@@ -154,17 +147,17 @@ class RunLog:
 
 
 def _quantiles(values: Tensor, at: tuple[float, ...]) -> list[float]:
-    """Quantiles by sorting (torch.quantile refuses more than 2^24 values)."""
+    """Nearest-rank quantiles; torch.quantile refuses more than 2^24 values."""
     ordered = values.sort().values
     return [ordered[round(q * (len(ordered) - 1))].item() for q in at]
 
 
 def _share(part: Tensor, whole: Tensor) -> float | None:
-    """Sum over sum, or None (JSON null) of nothing."""
+    """Sum of the part over that of the whole; None (JSON null) where the whole is 0."""
     total = whole.sum().item()
     return part.sum().item() / total if total > 0.0 else None
 
 
 def _mean(values: Tensor) -> float | None:
-    """Mean, or None (JSON null) where there is nothing to average."""
+    """Mean, or None (JSON null) without values."""
     return values.mean().item() if len(values) else None

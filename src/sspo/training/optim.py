@@ -13,7 +13,7 @@ from sspo.training.errors import NonFiniteError
 def make_optimizer(
     model: nn.Module, learning_rate: float, betas: tuple[float, float], weight_decay: float
 ) -> torch.optim.AdamW:
-    """AdamW over what is trained; weight decay on matrices only, not on norms and biases."""
+    """AdamW over the trained weights; weight decay acts on matrices, not on norms and biases."""
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim >= 2]
     vectors = [p for p in trained if p.ndim < 2]
@@ -25,11 +25,11 @@ def make_optimizer(
 
 
 def learning_rate_at(
-    update: int, peak: float, warmup: int, total: int, schedule: str = "constant"
+    update: int, peak: float, warmup: int, total: int = 0, schedule: str = "constant"
 ) -> float:
     """Learning rate of the update with this index (from 0): linear warm-up, then the schedule.
 
-    "cosine" reaches 0 after the last update; "constant" holds the peak.
+    "constant" holds the peak; "cosine" reaches 0 after ``total`` updates, warm-up included.
 
     Raises:
         ValueError: unknown schedule.
@@ -51,13 +51,10 @@ def apply_update(
     max_grad_norm: float,
     loss: float = 0.0,
 ) -> float:
-    """Clip the gradient, step, clear it; returns the gradient norm before clipping.
-
-    ``loss`` is the loss that gave the gradient; it has to be finite as well.
+    """Clip the gradient, step and clear the gradient; returns its norm before clipping.
 
     Raises:
-        NonFiniteError: the loss or the gradient norm is NaN or infinite; weights and optimizer are
-            as they were.
+        NonFiniteError: ``loss`` or the gradient norm is NaN or infinite; nothing was changed.
     """
     parameters = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

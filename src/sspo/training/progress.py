@@ -1,4 +1,4 @@
-"""Where a run stands, for `make status` and for the log."""
+"""How far a run is, and how long it still takes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from sspo.training.metrics import Metrics
 
 
 class Progress:
-    """Where a run stands, in ``progress.json`` for ``make status`` and as lines in the log."""
+    """Reports each step of a run: a line in the log, and ``progress.json`` for ``make status``."""
 
     def __init__(self, path: Path, run: str, steps: int) -> None:
+        """``path`` is the ``progress.json`` of the run named ``run``, which has ``steps`` steps."""
         self.path, self.run, self.steps = path, run, steps
         self.seconds: list[float] = []
 
     def __call__(self, step: int, record: Metrics, seconds: float) -> None:
-        """Report the end of a step that took ``seconds``."""
+        """Report the end of a step that took ``seconds``; the last 20 steps predict the rest."""
         self.seconds.append(seconds)
         recent = self.seconds[-20:]
         left = (self.steps - step) * sum(recent) / len(recent)

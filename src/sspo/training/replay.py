@@ -1,4 +1,4 @@
-"""An update that met NaN or infinity: saved as it was, computed again, traced to its first token.
+"""Save an update that met NaN or infinity, compute it again, and find the first bad token.
 
 The saved folder holds the policy before the update (a Hugging Face checkpoint), the minibatch
 (safetensors) and ``failure.json``. Nothing in it is executable.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sspo.config.errors import ConfigError
-from sspo.config.reading import load_json, parse, plain
+from sspo.config.reading import JsonDict, load_json, parse, plain
 from sspo.config.settings import RunConfig
 from sspo.models.policy import ScoreBatch, load_policy, save_model
 from sspo.models.weights import merge_adapters
@@ -33,26 +33,19 @@ OPTIONAL = ("old_logprobs", "reference_logprobs")
 
 @dataclass(frozen=True)
 class Finding:
-    """Where a response first stops being finite.
+    """The first quantity of a response that is not finite."""
 
-    Attributes:
-        row: the response's place in the rollout.
-        problem: id of its problem.
-        stage: the quantity that is not finite.
-        token: the response token it belongs to, from 0; None when it belongs to the whole response.
-    """
-
-    row: int
-    problem: str
-    stage: str
-    token: int | None
+    row: int  # the response's place in the rollout
+    problem: str  # id
+    stage: str  # name of the quantity
+    token: int | None  # the response token it belongs to, from 0; None for the whole response
 
 
 @dataclass(frozen=True)
 class Replay:
-    """The update computed again: loss, gradient norm, and what is not finite, by response."""
+    """The update computed again; ``findings`` has an entry for each response that is not finite."""
 
-    failure: dict[str, object]
+    failure: JsonDict  # what failure.json holds
     loss: float
     grad_norm: float
     findings: list[Finding]
@@ -65,11 +58,14 @@ def save_failure(
     policy: PreTrainedModel,
     tokenizer,
 ) -> None:
-    """Save policy, minibatch and circumstances of an update that failed, whole or not at all."""
+    """Save policy, minibatch and circumstances of a failed update; adapters of the policy are merged.
+
+    The folder is written under another name and then renamed, so a crash leaves no half of it.
+    """
     folder = Path(folder)
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    merge_adapters(policy)  # loading adds new ones, which change nothing yet
+    merge_adapters(policy)  # ``replay`` adds new ones, which start as no change
     save_model(policy, tokenizer, partial / MODEL)
     save_file(_flatten(error.minibatch), partial / BATCH)
     failure = {
@@ -89,8 +85,8 @@ def save_failure(
 def replay(folder: str | Path) -> Replay:
     """Compute a saved update again, without applying it.
 
-    Of adapters only what they add up to was saved: the loss is that of the update, the norm of their
-    gradient is not.
+    A policy with adapters was saved with them merged. Its replay has new adapters: the loss is the
+    update's, the gradient norm is not.
 
     Raises:
         ConfigError: a file is missing or damaged.
@@ -113,7 +109,7 @@ def replay(folder: str | Path) -> Replay:
 def _trace(
     config: RunConfig, scorer: Scorer, micro: MicroBatch, problems: list[str]
 ) -> list[Finding]:
-    """The first quantity that is not finite in each response of a micro-batch that has one."""
+    """One finding for each response of the micro-batch that has a quantity which is not finite."""
     objective, batch = LOSSES[config.objective.name], micro.batch
     logprobs = scorer.score(micro).detach().requires_grad_()
     findings = []
@@ -127,7 +123,7 @@ def _trace(
             **config.objective.params,
         )
         (gradient,) = torch.autograd.grad(loss, logprobs)
-        stages = {
+        stages = {  # in the order in which an update computes them
             "advantage": micro.advantages[one],
             "old log-probability": old_logprobs,
             "reference log-probability": _row(micro.reference_logprobs, i),

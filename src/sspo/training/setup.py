@@ -1,4 +1,4 @@
-"""What a run trains with, loaded from its files: problems, models, engine, reward and validation."""
+"""Load what a run needs from its files: problems, models, engine, reward and validation."""
 
 from __future__ import annotations
 
@@ -18,46 +18,31 @@ from sspo.training.validation import make_validation
 def load_actors(
     config: RunConfig, folder: str | Path, reward: RewardFunction, scratch: Path | None = None
 ) -> Actors:
-    """Policy, reference, tokenizer and engine from a checkpoint; validation measures nothing yet.
+    """Policy, reference, tokenizer and engine from a checkpoint, with an empty validation.
 
-    ``scratch`` is a folder for an engine that shares weights with a server (``make_engine``).
+    ``scratch`` is a folder for weights on their way to a server (``make_engine``).
 
     Raises:
-        ConfigError: a checkpoint, an engine or a server that cannot be used.
+        ConfigError: the checkpoint, the engine or the server cannot be used.
     """
     tokenizer = load_tokenizer(folder)
     policy = load_policy(folder, config)
-    engine = make_engine(
-        config.rollout.engine,
-        policy,
-        tokenizer,
-        folder=folder,
-        dtype=config.compute.dtype,
-        sampling=config.rollout,
-        seed=config.seed,
-        vllm_memory=config.rollout.vllm_memory,
-        scratch=scratch,
-    )
-    return Actors(policy, load_reference(folder, config), engine, tokenizer, reward, dict)
+    rollout = config.rollout
+    engine = make_engine(rollout, rollout, config.compute, folder, tokenizer, policy, scratch)
+    reference = load_reference(folder, config)
+    return Actors(policy, reference, engine, tokenizer, reward, validate=dict)
 
 
 def open_run(
     config: RunConfig, base: Path, problems_file: Path, validation_file: Path, scratch: Path
 ) -> tuple[list[Record], Actors]:
-    """Training problems, and all that takes part in the run.
+    """The training problems and the actors of a run.
 
-    Golds are checked before a model is loaded, as that takes longer.
-
-    Args:
-        config: the run.
-        base: checkpoint to start from.
-        problems_file: training problems.
-        validation_file: validation problems.
-        scratch: a folder for the engine.
+    Gold answers are checked before the models are loaded, so that a bad one stops the run early.
 
     Raises:
-        ConfigError: as ``load_actors``; a gold answer that does not verify against itself; a prompt
-            that leaves no room for a response.
+        ConfigError: as ``load_actors``, or a gold answer does not verify against itself, or a prompt
+            leaves no room for a response.
     """
     reward = make_reward(config.reward)
     problems, validation = read_problems(problems_file), read_problems(validation_file)

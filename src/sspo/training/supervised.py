@@ -14,7 +14,7 @@ from sspo.data.problems import Record, check_lengths, write_jsonl
 from sspo.models.policy import ScoreBatch, save_model, score
 from sspo.rewards.base import check_golds
 from sspo.rewards.factory import make_reward
-from sspo.rollout.factory import make_engine
+from sspo.rollout.factory import make_torch_engine
 from sspo.training.checkpoint import refuse_non_finite
 from sspo.training.errors import NonFiniteError
 from sspo.training.metrics import Metrics
@@ -24,7 +24,7 @@ from sspo.training.validation import make_validation
 
 
 def encode_solutions(records: Sequence[Record], tokenizer) -> list[tuple[list[int], list[int]]]:
-    """(prompt ids, solution ids with the end token) of every record."""
+    """(prompt ids, solution ids and end token) of every record."""
     prompts = tokenizer([str(r["prompt"]) for r in records])["input_ids"]
     solutions = tokenizer([str(r["solution"]) for r in records])["input_ids"]
     eos = [tokenizer.eos_token_id]
@@ -42,17 +42,11 @@ def train_supervised(
 ) -> None:
     """Minimise the mean negative log-likelihood (nats per token) of the solutions, in place.
 
-    Args:
-        model: the model to train.
-        examples: (prompt ids, solution ids) pairs; only solution tokens carry loss.
-        config: updates, batch size, schedule, optimizer.
-        seed: order of the examples.
-        validate: measures held-out accuracy.
-        report: receives one record per ``log_every`` updates and per validation.
-        dtype: what matrix products are computed in.
+    ``examples`` are (prompt ids, solution ids), in an order that ``seed`` decides; only solution tokens
+    carry loss. ``report`` receives a record every ``log_every`` updates and after every validation.
 
     Raises:
-        NonFiniteError: names the step; no weight is changed by the update that failed.
+        NonFiniteError: names the step; the update that failed changes no weight.
     """
     optimizer = make_optimizer(model, config.learning_rate, config.betas, config.weight_decay)
     order = batches(len(examples), config.batch_size, seed)
@@ -80,7 +74,7 @@ def _accumulate_gradient(
     micro_batch: int,
     dtype: str,
 ) -> float:
-    """Add the gradient of the mean loss per solution token; returns that loss in nats."""
+    """Add the gradient of the mean loss per solution token; returns that loss in nats per token."""
     tokens = sum(len(solution) for _, solution in examples)
     total = 0.0
     for rows in micro_batches([len(p) + len(s) for p, s in examples], micro_batch):
@@ -114,26 +108,23 @@ def run_supervised(
         records: problems with a ``solution``.
         validation: validation problems.
         config: the warm-up or the control.
-        run: name for the progress file.
+        run: name for reports and error messages.
         output: folder of the run.
-        validation_file: where ``validation`` was read, for error messages.
-        tracker: shown every record.
-        updates_per_step: divides the update count in the records, to share an axis with RL steps.
+        validation_file: the file of ``validation``, for error messages.
+        tracker: called with (step, record) for every record.
+        updates_per_step: records count steps of this many updates, to share an axis with RL steps.
+
+    Raises:
+        ConfigError: a gold answer does not verify against itself, or a prompt leaves no room for a
+            response.
+        NonFiniteError: as ``train_supervised``.
     """
     reward = make_reward(config.reward)
     check_golds(validation, reward, validation_file)
     limit = config.sampling.max_response_tokens
     context = model.config.max_position_embeddings
     check_lengths(validation, tokenizer, context, limit, validation_file)
-    engine = make_engine(
-        "torch",
-        model,
-        tokenizer,
-        folder="",
-        dtype=config.compute.dtype,
-        sampling=config.sampling,
-        seed=config.seed,
-    )
+    engine = make_torch_engine(model, tokenizer, config.sampling, config.compute.dtype)
     measure = make_validation(
         validation, engine, tokenizer, reward, config.validation, config.sampling, config.seed
     )

@@ -1,12 +1,12 @@
-"""Curves while a run trains: its metrics in TensorBoard, and in wandb or trackio where configured.
+"""Show the metrics of a run while it trains: in TensorBoard, and in wandb or trackio where configured.
 
-What is written here is no result. Event files carry wall-clock times, so no record holds their hash, no
-rule promises them and no comparison of bytes covers them; the numbers themselves are those of
-``metrics.jsonl``. A tracker that fails is left out from there on and never touches the run.
+These curves are not results. Event files carry wall-clock times, so no provenance record holds their
+hash, no rule lists them as output and no comparison of bytes covers them. Their numbers are those of
+``metrics.jsonl``. A tracker that fails is dropped with a warning, and the run goes on.
 
-A resumed run starts a new event file, in which TensorBoard is told to forget what older ones hold from its
-first step on. In wandb and trackio every start of a process is a run of its own; all that belong to one run
-have its name and group.
+A resumed run starts a new event file. It tells TensorBoard to ignore the steps of older files that the
+run does again. In wandb and trackio every start of a process is a run of its own; the runs that belong
+together have the same name and group.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Write = Callable[[int, dict[str, float]], None]
 
 
 class Tracker:
-    """Shows the records of a run; opens what it writes to at the first one."""
+    """Shows the records of a run; opens its writers at the first record, whose step they need."""
 
     def __init__(self, folder: Path, run: str, config: TrackingConfig) -> None:
         """``folder`` holds the run's results; event files go into ``tensorboard/`` below it.
 
         Raises:
-            ConfigError: a package that is asked for is not installed.
+            ConfigError: TensorBoard or the service's package is not installed.
         """
         check_packages(config)
         self.openers: dict[str, Callable[[int], Write]] = {
@@ -56,7 +56,7 @@ class Tracker:
 
 
 class TrackedLog(RunLog):
-    """A run's log that shows each metrics record to a tracker once it is written."""
+    """A run log that shows each metrics record to a tracker once it is written."""
 
     def __init__(self, folder: str | Path, tracker: Callable[[int, Metrics], None]) -> None:
         super().__init__(folder)
@@ -71,7 +71,7 @@ class TrackedLog(RunLog):
 
 
 def numbers(record: Metrics) -> dict[str, float]:
-    """What a record measured: its numbers, without the step that they are drawn against."""
+    """The numbers of a record, without the step that they are drawn against."""
     return {
         key: value
         for key, value in record.items()
@@ -80,10 +80,10 @@ def numbers(record: Metrics) -> dict[str, float]:
 
 
 def check_packages(config: TrackingConfig) -> None:
-    """Refuse to start without the packages that tracking needs.
+    """Check that the packages which tracking needs are installed.
 
     Raises:
-        ConfigError: names the key and what to install.
+        ConfigError: one is not; names the key and what to install.
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise ConfigError(
@@ -97,7 +97,7 @@ def check_packages(config: TrackingConfig) -> None:
 
 
 def _open_tensorboard(folder: Path, first: int) -> Write:
-    """A new event file; steps from ``first`` on that older ones hold do not count any more."""
+    """A new event file that replaces the steps from ``first`` on in older ones."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder), purge_step=first)
@@ -105,18 +105,18 @@ def _open_tensorboard(folder: Path, first: int) -> Write:
     def write(step: int, values: dict[str, float]) -> None:
         for key, value in values.items():
             writer.add_scalar(key, value, step)
-        writer.flush()  # a run that is killed resumes behind what it has reported
+        writer.flush()  # a killed run keeps the curve up to its last step
 
     return write
 
 
 def _open_service(config: TrackingConfig, run: str, folder: Path) -> Write:
-    """A run of the service's own, named after ours."""
+    """A run in wandb or trackio with the name of ours."""
     names = {"project": config.project, "name": run, "group": run}
     if config.service == "wandb":
         import wandb
 
-        # Without a limit, the end of a run waits for the network for ever.
+        # Without a limit (here in seconds), the end of a run waits for the network forever.
         settings = {"console": "off", "finish_timeout": 60}
         tracked = wandb.init(**names, dir=str(folder), settings=settings)
     else:

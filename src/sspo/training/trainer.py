@@ -1,12 +1,17 @@
-"""The one training loop of every method: rollout -> reward -> advantage -> updates.
+"""The training loop of every method: sample responses, reward them, compute advantages, update.
 
-Deviations from the textbook GRPO loop, all methods alike:
+It is GRPO's loop (arXiv 2402.03300) with another loss for each method. For all methods alike, it
+differs from the textbook in these points:
 
-- old log-probabilities are recomputed by the policy itself, micro-batch by micro-batch as in the
-  update, so that the first update of every rollout has ratio exactly 1;
-- minibatches are whole prompt groups;
-- a minibatch's gradient does not depend on how it is split into micro-batches;
-- no KL term unless ``kl_coefficient`` is set.
+1) The KL term is off unless ``train.kl_coefficient`` is set.
+2) The policy itself scores the old log-probabilities, in the micro-batches of the update, so that
+   the first update of every rollout has ratio exactly 1. With ``rollout.old_logprobs: engine`` the
+   later updates take those that the engine sampled with.
+3) Minibatches are whole prompt groups.
+4) The gradient of a minibatch does not depend on how it is split into micro-batches.
+5) A response with zero advantage counts in every mean but gets no backward pass.
+6) The seed of a response is a hash of run seed, step, problem and sample, not a generator's state.
+   Methods with one seed get the same random numbers, and a resumed run repeats its bytes.
 """
 
 from __future__ import annotations
@@ -40,21 +45,14 @@ def train(
 ) -> None:
     """Train ``actors.policy`` in place for ``config.train.steps`` rollouts.
 
-    Resumes from the newest intact state in ``store``. Everything random is a function of the run's
-    seed and the step, and none of the method: runs of one seed see the same prompts and the same
-    random numbers whatever their objective.
-
-    Args:
-        config: the run.
-        actors: policy, reference, engine, tokenizer, reward, validation.
-        problems: training problems with ``prompt`` and ``answer``.
-        store: saved states to resume from.
-        log: where records of steps and sampled responses go.
-        progress: called after every step with (step, record, seconds of that step).
+    Resumes from the newest intact state in ``store``. All randomness depends on the run's seed and
+    the step but not on the method, so runs of one seed see the same prompts and random numbers.
+    ``progress`` is called after every step with (step, record, seconds of that step).
 
     Raises:
-        ValueError: objective or parameters that cannot run.
-        PoisonedUpdateError: non-finite loss or gradient.
+        ValueError: the objective or its parameters cannot run.
+        TrainingError: the engine returned another number of completions than asked for.
+        PoisonedUpdateError: a loss or gradient norm is NaN or infinite.
     """
     check_objective(config.objective.name, config.objective.params)
     settings = config.train
@@ -92,26 +90,29 @@ def train(
 def collect_rollout(
     config: RunConfig, actors: Actors, problems: Sequence[Record], step: int
 ) -> Rollout:
-    """Sample ``group_size`` responses to each problem, reward them, compute advantages."""
+    """Sample ``group_size`` responses to each problem, reward them and compute advantages.
+
+    Raises:
+        TrainingError: the engine returned another number of completions than asked for.
+    """
     group = config.rollout.group_size
     encoded = actors.tokenizer([str(p["prompt"]) for p in problems])["input_ids"]
     prompts = [ids for ids in encoded for _ in range(group)]
+    rows = [p for p in problems for _ in range(group)]
     seeds = [
-        sample_seed("rollout", config.seed, step, p["id"], j)
-        for p in problems
-        for j in range(group)
+        sample_seed("rollout", config.seed, step, p["id"], i % group) for i, p in enumerate(rows)
     ]
     sampling = Sampling(config.rollout.max_response_tokens, config.rollout.temperature, seeds)
     actors.sync_engine()
     completions = actors.engine.generate(prompts, sampling)
     if len(completions) != len(prompts):
         raise TrainingError(f"asked for {len(prompts)} completions, got {len(completions)}")
-    answers = [str(p["answer"]) for p in problems for _ in range(group)]
-    rewards = [actors.reward(a, c) for a, c in zip(answers, completions, strict=True)]
+    pairs = zip(rows, completions, strict=True)
+    rewards = [actors.reward(str(p["answer"]), c) for p, c in pairs]
     values = torch.tensor([r.value for r in rewards]).view(len(problems), group)
     advantages = group_advantages(values, normalize_std=config.advantages.normalize_std)
     return Rollout(
-        problems=list(problems),
+        problems=rows,
         prompts=prompts,
         completions=completions,
         rewards=rewards,
@@ -121,7 +122,7 @@ def collect_rollout(
 
 
 def rollout_metrics(rollout: Rollout) -> Metrics:
-    """Reward, why responses failed, response length (tokens) and groups that taught nothing."""
+    """Means of reward, response length (tokens), reasons of failure and groups of equal rewards."""
     count = len(rollout.rewards)
     lengths = [len(c.token_ids) for c in rollout.completions]
     return {
@@ -133,20 +134,20 @@ def rollout_metrics(rollout: Rollout) -> Metrics:
 
 
 def kept_rollouts(rollout: Rollout, step: int, count: int) -> list[Record]:
-    """The first ``count`` responses of a rollout, for reading."""
-    group = len(rollout.completions) // len(rollout.problems)
+    """The first ``count`` responses of a rollout as records that people read."""
+    columns = (rollout.problems, rollout.completions, rollout.rewards, rollout.advantages.tolist())
     return [
         {
             "step": step,
-            "problem": rollout.problems[i // group]["id"],
-            "prompt": rollout.problems[i // group]["prompt"],
-            "response": rollout.completions[i].text,
-            "reward": rollout.rewards[i].value,
-            "reason": rollout.rewards[i].reason,
-            "advantage": rollout.advantages[i].item(),
+            "problem": problem["id"],
+            "prompt": problem["prompt"],
+            "response": completion.text,
+            "reward": reward.value,
+            "reason": reward.reason,
+            "advantage": advantage,
         }
-        for i in range(min(count, len(rollout.completions)))
-    ]
+        for problem, completion, reward, advantage in zip(*columns, strict=True)
+    ][:count]
 
 
 def _validate(actors: Actors) -> Metrics:

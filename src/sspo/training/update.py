@@ -1,10 +1,9 @@
 """From a rollout to new weights: old log-probabilities, minibatches, gradients, optimizer steps.
 
-Work that cannot change a result is not done: the first update of a rollout finds the policy as it was
-at rollout time, so its forward pass also gives its old log-probabilities; and responses of groups
-with equal rewards, whose advantage is zero, keep their place in every mean but are not
-differentiated. The other updates' old log-probabilities take a forward pass of their own, or are the
-engine's (``rollout.old_logprobs``), which differ by how the engine computes.
+Two kinds of work cannot change a result and are left out. The first update of a rollout finds the
+policy as it was at rollout time, so its forward pass also gives the old log-probabilities; only later
+updates need a pass of their own for them, or take the engine's (``rollout.old_logprobs``). Responses
+with zero advantage, whose group has equal rewards, count in every mean but are not differentiated.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from sspo.data.problems import Record
 from sspo.models.policy import ScoreBatch, score
 from sspo.models.weights import plain_weights
 from sspo.objectives.losses import LOSSES, k3_divergence, token_coefficients
-from sspo.rewards.base import Reward
+from sspo.rewards.base import Reward, RewardFunction
 from sspo.rollout.engine import Completion, RolloutEngine
 from sspo.training.errors import NonFiniteError, TrainingError
 from sspo.training.metrics import Metrics, UpdateStats
@@ -33,92 +32,64 @@ from sspo.training.optim import apply_update, learning_rate_at
 
 @dataclass(frozen=True)
 class Actors:
-    """The moving parts of a run.
+    """The models and functions that a run works with."""
 
-    Attributes:
-        policy: the model in training.
-        reference: the frozen initial policy for the KL, or None when no KL is asked for.
-        engine: samples from the policy.
-        tokenizer: the policy's.
-        reward: (gold answer, completion) -> Reward.
-        validate: measures held-out accuracy of the engine's current policy.
-    """
-
-    policy: PreTrainedModel
-    reference: PreTrainedModel | None
-    engine: RolloutEngine
+    policy: PreTrainedModel  # in training
+    reference: PreTrainedModel | None  # the frozen initial policy; None without a KL
+    engine: RolloutEngine  # samples from the policy
     tokenizer: Any
-    reward: Callable[[str, Completion], Reward]
-    validate: Callable[[], Metrics]
+    reward: RewardFunction
+    validate: Callable[[], Metrics]  # held-out accuracy of the weights that the engine holds
 
     def sync_engine(self) -> None:
-        """Let the engine sample from the policy as it stands; every process calls this together."""
+        """Give the engine the policy's current weights; all processes of a run call this together."""
         self.engine.load_weights(plain_weights(self.policy))
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """Responses to P prompts, G each, flattened prompt by prompt to N = P G rows."""
+    """G responses to each of P problems, problem by problem in N = P G rows."""
 
-    problems: list[Record]
-    prompts: list[list[int]]
-    completions: list[Completion]
-    rewards: list[Reward]
-    advantages: Tensor
-    degenerate: float
+    problems: list[Record]  # N, each problem G times
+    prompts: list[list[int]]  # N token lists
+    completions: list[Completion]  # N
+    rewards: list[Reward]  # N
+    advantages: Tensor  # (N,)
+    degenerate: float  # share of the groups whose rewards are all equal
 
 
 @dataclass
 class MicroBatch:
-    """Rows that go through the model together.
+    """B rows of a rollout that go through the model together; log-probabilities are in nats."""
 
-    Attributes:
-        batch: B responses of up to T tokens.
-        advantages: (B,).
-        engine_logprobs: (B, T) log-probabilities as the engine sampled.
-        differentiate: False when no row can contribute to the gradient.
-        rows: their places in the rollout.
-        old_logprobs: (B, T) under the policy at rollout time, once known.
-        reference_logprobs: (B, T) under the reference, when a KL is asked for.
-    """
-
-    batch: ScoreBatch
-    advantages: Tensor
-    engine_logprobs: Tensor
-    differentiate: bool
-    rows: Sequence[int]
-    old_logprobs: Tensor | None = None
-    reference_logprobs: Tensor | None = None
+    batch: ScoreBatch  # responses of up to T tokens
+    advantages: Tensor  # (B,)
+    engine_logprobs: Tensor  # (B, T) that the engine sampled with
+    differentiate: bool  # False when no row can contribute to the gradient
+    rows: Sequence[int]  # places of the rows in the rollout
+    old_logprobs: Any = None  # (B, T), once known
+    reference_logprobs: Any = None  # (B, T), when a KL is asked for
 
 
 class PoisonedUpdateError(TrainingError):
-    """A minibatch of non-finite loss or gradient, met before it could change the policy.
-
-    Attributes:
-        step: the rollout.
-        update: which of its updates, from 1.
-        minibatch: what the update was computed from.
-        problems: id of the problem of every row of the rollout.
-        found: loss and gradient norm, as text.
-    """
+    """The loss or the gradient norm of an update is not finite; the policy is as it was before."""
 
     def __init__(
         self,
         run: str,
-        step: int,
-        update: int,
-        minibatch: list[MicroBatch],
+        step: int,  # number of the rollout, from 1
+        update: int,  # number of the update within the rollout, from 1
+        minibatch: list[MicroBatch],  # what the update was computed from
         rollout: Rollout,
-        found: str,
+        found: str,  # loss and gradient norm
     ) -> None:
-        group = len(rollout.completions) // len(rollout.problems)
         self.step, self.update, self.minibatch, self.found = step, update, minibatch, found
-        self.problems = [str(p["id"]) for p in rollout.problems for _ in range(group)]
+        self.problems = [str(p["id"]) for p in rollout.problems]  # of every row of the rollout
         super().__init__(f"{run}: step {step}, update {update}: {found}; nothing was updated")
 
 
 class Scorer:
-    """Log-probabilities under the policy at rollout time, and what they say of the whole rollout."""
+    """Scores a rollout's micro-batches, and measures the policy as it was at rollout time."""
 
     def __init__(
         self,
@@ -126,7 +97,7 @@ class Scorer:
         policy: PreTrainedModel,
         reference: PreTrainedModel | None = None,
     ) -> None:
-        """``reference`` is what the KL is measured against, if it is to be measured."""
+        """The KL is measured against ``reference``, and not at all without one."""
         self.policy, self.reference = policy, reference
         self.options: dict[str, Any] = {
             "temperature": config.rollout.temperature,
@@ -138,10 +109,10 @@ class Scorer:
         self.kl_tokens = self.kl = 0.0
 
     def score(self, micro: MicroBatch) -> Tensor:
-        """Log-probabilities (B, T) under the current policy, with gradient where one can matter.
+        """Log-probabilities (B, T) under the current policy, with a gradient where one can matter.
 
-        The first call for a micro-batch must come before the rollout's first optimizer step: it
-        records the old log-probabilities.
+        The first call for a micro-batch records its old log-probabilities. So it must come before the
+        rollout's first optimizer step.
         """
         with torch.set_grad_enabled(micro.differentiate and torch.is_grad_enabled()):
             logprobs, entropy = self._score_policy(micro.batch)
@@ -152,15 +123,16 @@ class Scorer:
 
     @torch.no_grad()
     def score_ahead(self, micro: MicroBatch) -> None:
-        """Old log-probabilities for an update that will find the policy changed."""
+        """Record the old log-probabilities for an update that will find the policy changed."""
         if not self.from_engine:
             self.score(micro)
             return
-        micro.old_logprobs = micro.engine_logprobs.clone()  # a failure saves both
+        # A copy, because a failure saves both and safetensors refuses shared memory.
+        micro.old_logprobs = micro.engine_logprobs.clone()
         self._observe_kl(micro)
 
     def _score_policy(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropy (B, T); a backend may go through the model another way."""
+        """Log-probabilities and entropy, (B, T) each; a backend may override how they are computed."""
         return score(self.policy, batch, **self.options)
 
     @torch.no_grad()
@@ -183,10 +155,11 @@ class Scorer:
         self.kl += (divergence * mask).sum().item()
 
     def summary(self) -> Metrics:
-        """Entropy, KL, mean engine gap (nats per token) and largest gap of the policy at rollout time.
+        """Entropy, KL and engine gap of the policy at rollout time, in nats per token.
 
-        Over the whole rollout; with old log-probabilities from the engine, entropy and gap are those of
-        the first update's responses.
+        The gap is |log pi_old - log pi_engine|: its mean over tokens, and its maximum. All are taken
+        over the whole rollout. But with old log-probabilities from the engine, only the responses of
+        the first update have an entropy and a gap.
         """
         record: Metrics = {
             "entropy": self.entropy / self.tokens,
@@ -205,12 +178,12 @@ def update_policy(
     rollout: Rollout,
     step: int,
 ) -> Metrics:
-    """The rollout's ``updates_per_rollout`` optimizer steps, each on its own prompts.
+    """Do the rollout's ``updates_per_rollout`` optimizer steps, each on its own prompts.
 
     Raises:
-        PoisonedUpdateError: non-finite loss or gradient norm.
+        PoisonedUpdateError: a loss or gradient norm is NaN or infinite.
     """
-    settings = config.train
+    train = config.train
     minibatches = split_rollout(config, rollout, actors.policy.device)
     scorer = Scorer(config, actors.policy, kl_reference(config, actors, step))
     for micro in (m for minibatch in minibatches[1:] for m in minibatch):
@@ -218,18 +191,13 @@ def update_policy(
     stats, norms, losses = UpdateStats(), [], []
     for index, minibatch in enumerate(minibatches):
         losses.append(accumulate_gradient(config, scorer, minibatch, stats))
-        rate = learning_rate_at(
-            (step - 1) * len(minibatches) + index,
-            settings.learning_rate,
-            settings.warmup_updates,
-            0,
-        )
+        update = (step - 1) * len(minibatches) + index
+        rate = learning_rate_at(update, train.learning_rate, train.warmup_updates)
         try:
-            norm = apply_update(actors.policy, optimizer, rate, settings.max_grad_norm, losses[-1])
+            norm = apply_update(actors.policy, optimizer, rate, train.max_grad_norm, losses[-1])
         except NonFiniteError as error:
-            raise PoisonedUpdateError(
-                config.run, step, index + 1, minibatch, rollout, str(error)
-            ) from None
+            place = (config.run, step, index + 1)
+            raise PoisonedUpdateError(*place, minibatch, rollout, str(error)) from None
         norms.append(norm)
     return update_metrics(scorer, losses, norms, rate, stats)
 
@@ -237,17 +205,19 @@ def update_policy(
 def update_metrics(
     scorer: Scorer, losses: list[float], norms: list[float], rate: float, stats: UpdateStats
 ) -> Metrics:
-    """What a step's updates report: means over updates of loss and gradient norm, the last rate."""
-    record = scorer.summary()
-    record["loss"] = sum(losses) / len(losses)
-    record["grad_norm"] = sum(norms) / len(norms)
-    record["grad_norm_max"] = max(norms)
-    record["learning_rate"] = rate
-    return record | stats.summary()
+    """The record of a step's updates; loss and gradient norm are means over the updates."""
+    return {
+        **scorer.summary(),
+        "loss": sum(losses) / len(losses),
+        "grad_norm": sum(norms) / len(norms),
+        "grad_norm_max": max(norms),
+        "learning_rate": rate,
+        **stats.summary(),
+    }
 
 
 def kl_reference(config: RunConfig, actors: Actors, step: int) -> PreTrainedModel | None:
-    """What the KL of this step is measured against; None where it is neither due nor trained on."""
+    """The reference of this step's KL; None where the KL is neither in the loss nor due to be measured."""
     every = config.train.kl_every
     due = config.train.kl_coefficient > 0.0 or (every > 0 and step % every == 0)
     return actors.reference if due else None
@@ -256,25 +226,23 @@ def kl_reference(config: RunConfig, actors: Actors, step: int) -> PreTrainedMode
 def split_rollout(
     config: RunConfig, rollout: Rollout, device: torch.device
 ) -> list[list[MicroBatch]]:
-    """Equal minibatches of whole prompt groups, each in micro-batches of similar length.
+    """Equal minibatches of whole prompt groups, each split into micro-batches of similar length.
 
     Rows with zero advantage get micro-batches of their own that need no backward pass, unless a KL
-    term pulls on them.
+    term gives them a gradient.
     """
     total = len(rollout.completions)
     size = total // config.train.updates_per_rollout
     lengths = [
         len(p) + len(c.token_ids) for p, c in zip(rollout.prompts, rollout.completions, strict=True)
     ]
-    teaches = (rollout.advantages != 0.0).tolist()
-    if config.train.kl_coefficient > 0.0:
-        teaches = [True] * total
+    teaches = ((rollout.advantages != 0.0) | (config.train.kl_coefficient > 0.0)).tolist()
+    limits = (config.train.micro_batch, config.train.micro_batch_tokens)
     minibatches = []
     for first in range(0, total, size):
         minibatch = []
         for differentiate in (True, False):
             rows = [i for i in range(first, first + size) if teaches[i] == differentiate]
-            limits = (config.train.micro_batch, config.train.micro_batch_tokens)
             for group in micro_batches([lengths[i] for i in rows], *limits):
                 chosen = [rows[i] for i in group]
                 minibatch.append(micro_batch(rollout, chosen, differentiate, device))
@@ -300,8 +268,8 @@ def accumulate_gradient(
 ) -> float:
     """Add the gradient of the minibatch's loss to the policy; returns that loss.
 
-    A micro-batch weighs as many sequences (or tokens, for token-mean objectives) as it holds, so
-    that the sum is the loss of the whole minibatch.
+    A micro-batch is weighted by the sequences it holds (by the tokens, if the objective is a mean
+    over tokens). So the sum over micro-batches is the loss of the whole minibatch.
     """
     objective = LOSSES[config.objective.name]
     counts = [objective.units(micro.batch.mask) for micro in minibatch]
@@ -315,7 +283,7 @@ def accumulate_gradient(
             logprobs.backward(grad)
     for parameter in scorer.policy.parameters():
         if parameter.requires_grad and parameter.grad is None:
-            # Nothing to learn from: a zero gradient, so that Adam's state moves on.
+            # No row was differentiated. AdamW skips a missing gradient, but its state has to advance.
             parameter.grad = torch.zeros_like(parameter)
     return total
 
@@ -328,18 +296,18 @@ def response_gradient(
     rows: int,
     stats: UpdateStats,
 ) -> tuple[float, Tensor]:
-    """A micro-batch's share of an update's loss, and its gradient w.r.t. the log-probabilities.
+    """A micro-batch's part of an update's loss, and the gradient of it by the log-probabilities.
 
     Args:
         config: the run.
-        logprobs: (B, T) under the current policy, with gradient where the micro-batch can matter.
-        micro: the micro-batch, scored before.
+        logprobs: (B, T) under the current policy, with a gradient where ``micro.differentiate``.
+        micro: the micro-batch, whose old log-probabilities are known.
         weight: its share of the update's sequences or tokens, whichever the objective averages over.
-        rows: responses of the whole update.
-        stats: takes in what the loss reports.
+        rows: number of responses in the whole update.
+        stats: receives the statistics of the loss.
 
     Returns:
-        The share, and (B, T) its gradient.
+        The part of the loss, and its gradient (B, T).
     """
     mask = micro.batch.mask
     objective = LOSSES[config.objective.name]
@@ -362,11 +330,11 @@ def response_gradient(
 
 
 def engine_weights(config: RunConfig, micro: MicroBatch) -> Tensor:
-    """Truncated importance weights of responses that the engine sampled from other probabilities.
+    """Truncated importance weights that correct for the engine's probabilities differing from the policy's.
 
-    min(pi_old / pi_engine, cap) of every token, or of the whole response, times the gradient. They are
-    constants, so for an objective that is a sum over tokens this is the weighted loss. [ours, after the
-    corrections of TRL and verl]
+    min(pi_old / pi_engine, cap) of every token, or of the whole response. They multiply the gradient
+    as constants. For an objective that is a sum over tokens, this is the gradient of the weighted
+    loss. [ours, after the corrections of TRL and verl]
 
     Returns:
         (B, T), or (B, 1) for ``correction = "sequence"``.
@@ -378,7 +346,7 @@ def engine_weights(config: RunConfig, micro: MicroBatch) -> Tensor:
 
 
 def _sequence_kl(logprobs: Tensor, micro: MicroBatch) -> Tensor:
-    """Sum over responses of the mean k3 divergence per token (GRPO's KL term)."""
+    """Sum over responses of the mean k3 divergence per token (the KL term of GRPO, arXiv 2402.03300)."""
     mask = micro.batch.mask
     divergence = k3_divergence(logprobs, micro.reference_logprobs) * mask
     return (divergence.sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)).sum()

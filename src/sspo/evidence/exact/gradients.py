@@ -16,16 +16,19 @@ denominator is the expected length.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from pandas import DataFrame
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sspo.config.reading import JsonDict
 from sspo.config.study import ExactStudyConfig
 from sspo.objectives.losses import LOSSES
+
+Quantities = dict[str, float | None]
 
 QUADRANTS = ("pos_up", "pos_down", "neg_up", "neg_down")
 
@@ -88,20 +91,16 @@ def enumerate_world(vocabulary: int, max_tokens: int, prompts: int, variable: bo
     words = sorted(found, key=lambda word: (len(word), word))
     prefixes = sorted({word[:t] for word in words for t in range(len(word))})
     place = {prefix: i for i, prefix in enumerate(prefixes)}
-    pad = [max_tokens - len(word) for word in words]
-    nodes = [
-        [place[w[:t]] for t in range(len(w))] + [0] * p for w, p in zip(words, pad, strict=True)
-    ]
+    nodes = [[place[word[:t]] for t in range(len(word))] for word in words]
+    lengths = torch.tensor([len(word) for word in words])
     rewards = [
         [float(sum(w) % vocabulary == x % vocabulary and not (variable and w[-1])) for w in words]
         for x in range(prompts)
     ]
     return World(
-        tokens=torch.tensor([[*w, *[0] * p] for w, p in zip(words, pad, strict=True)]),
-        mask=torch.tensor(
-            [[1.0] * len(w) + [0.0] * p for w, p in zip(words, pad, strict=True)]
-        ).double(),
-        nodes=torch.tensor(nodes),
+        tokens=_padded(words),
+        mask=(torch.arange(max_tokens) < lengths.unsqueeze(1)).double(),
+        nodes=_padded(nodes),
         rewards=torch.tensor(rewards, dtype=torch.float64),
         vocabulary=vocabulary,
     )
@@ -183,7 +182,7 @@ def moved(world: World, old: Tensor, direction: Tensor, drift: float) -> Tensor:
     return old + high * direction
 
 
-def describe(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> dict[str, float]:
+def describe(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> Quantities:
     """An objective's expected gradient against the true one, and where its mass comes from.
 
     - ``cosine``: of the expected and the true gradient.
@@ -201,7 +200,7 @@ def describe(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> dic
     scale = truth.square().sum() / (estimate(world, logits, logits, method).mean * truth).sum()
     scaled = scale * found.mean
     length = truth.square().sum()
-    result = {
+    result: Quantities = {
         "cosine": torch.cosine_similarity(scaled.flatten(), truth.flatten(), dim=0).item(),
         "gain": ((scaled * truth).sum() / length).item(),
         "relative_bias": ((scaled - truth).square().sum() / length).sqrt().item(),
@@ -266,14 +265,14 @@ def _coefficients(
     return -units * grad.reshape(now.shape)
 
 
-def _quadrants(world: World, found: Estimate, method: JsonDict) -> dict[str, float | None]:
-    still = found.log_ratio * 0.0
+def _quadrants(world: World, found: Estimate, method: JsonDict) -> Quantities:
+    still = torch.zeros_like(found.log_ratio)
     on_policy = _coefficients(world, still, still, found.advantages, found.weight, method)
     mass, unit = (
         (c.abs() * found.weight.unsqueeze(-1) * world.mask) for c in (found.coefficient, on_policy)
     )
     positive = (found.advantages > 0).unsqueeze(-1)
-    result = {}
+    result: Quantities = {}
     for quadrant in QUADRANTS:
         sign, side = quadrant.split("_")
         chosen = positive if sign == "pos" else ~positive
@@ -302,3 +301,8 @@ def _distance(world: World, logits: Tensor, old: Tensor) -> float:
 def _ended(word: tuple[int, ...], variable: bool) -> tuple[int, ...]:
     """The word up to and with its first end token."""
     return word[: word.index(0) + 1] if variable and 0 in word else word
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """(rows, longest), 0 behind the shorter ones."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
