@@ -54,6 +54,7 @@ STUDIED = {"exact_study", "f13", "f14"}
 FIGURES = {*(f"f{i}" for i in range(1, 17)), *(f"t{i}" for i in range(1, 6))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edited", "expected"),
     [
@@ -96,6 +97,7 @@ def test_an_edit_reruns_exactly_the_rules_that_depend_on_it(study, edited, expec
     assert rules - {"all"} == expected
 
 
+@pytest.mark.slow
 def test_an_edited_trainer_reruns_every_trial_and_every_run_but_no_control(study):
     trained = {job for job in rerun(study, "src/sspo/training/trainer.py") if job.rule == "train"}
     assert trained == {job for job in study if job.rule == "train"}

@@ -13,6 +13,8 @@ import pytest
 from support.paths import ROOT, SOURCE
 from support.snakemake import BIN, snakemake
 
+pytestmark = pytest.mark.slow
+
 CHEAP = "results/summary/settings.csv"  # two rules, neither with PyTorch
 MODULE = """
 configfile: "{checkout}/config/default.yaml"
