@@ -63,12 +63,11 @@ reference: config ## copy a finished profile's figures, verdicts and tables to d
 check: lint types ## lint, types and the fast tests: before every commit
 	$(PYTEST) -m "not (slow or $(EXTRA_TESTS))"
 
-lint: environment ## style, import contracts and Snakemake's own lint
+lint: environment ## style and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
-	$(IN_VENV) snakemake --lint
 
 types: environment ## mypy over src
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""One process of ``test_backends_trl.py``.
+"""One process of ``tests/backends/test_trl.py``.
 
 Trains every objective inside TRL and keeps the gradients; or, given ``run``, is a script whose
 parameters or gradients are sharded.
@@ -28,9 +28,9 @@ DRIFT = {"steps": 2, "learning_rate": 3e-3, "warmup_updates": 2, "max_grad_norm"
 VARIANTS = {name: (name, {}) for name in LOSSES} | {
     "kl": ("sspo", {"kl_coefficient": 0.5}),
     "checkpointed": ("sspo", {"gradient_checkpointing": True}),
-    "bfloat16": ("sspo", {}),
-    "mismatched": ("sspo", {}),
-    "old_logprobs": ("sspo", {}),
+    "bfloat16": ("sspo", {"dtype": "bfloat16"}),
+    "mismatched": ("sspo", {"correction": "sequence"}),
+    "old_logprobs": ("sspo", {"old_logprobs": "engine"}),
 }
 
 
@@ -38,15 +38,7 @@ def drifting_config(variant, micro_batch):
     """A run of two updates per rollout, sampled and scored at a temperature other than 1."""
     objective, changes = VARIANTS[variant]
     config = run_config(objective, micro_batch=micro_batch, **DRIFT, **changes)
-    rollout = dataclasses.replace(config.rollout, temperature=0.8)
-    compute = config.compute
-    if variant == "bfloat16":
-        compute = dataclasses.replace(compute, dtype="bfloat16")
-    if variant == "mismatched":
-        rollout = dataclasses.replace(rollout, correction="sequence")
-    if variant == "old_logprobs":
-        rollout = dataclasses.replace(rollout, old_logprobs="engine")
-    return dataclasses.replace(config, rollout=rollout, compute=compute)
+    return config.changed(rollout={"temperature": 0.8})
 
 
 def drifting_actors(variant):

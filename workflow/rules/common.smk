@@ -166,5 +166,11 @@ def code(name, *modules, config=None):
     return [checkout(file) for file in files]
 
 
+def looks_of(frames):
+    """The methods to show and how: the exact study has its own."""
+    folder = "exact_study/" if frames[0].startswith("exact_study/") else ""
+    return f"{RESULTS}/{folder}methods/config.json"
+
+
 wildcard_constraints:
     place=one_of(CONFIGS),

@@ -42,12 +42,6 @@ if "exact_study" in CONFIGS:
     )
 
 
-def looks_of(frames):
-    """The methods to show and how: the exact study has its own."""
-    folder = "exact_study/" if frames[0].startswith("exact_study/") else ""
-    return f"{RESULTS}/{folder}methods/config.json"
-
-
 rule gate_curves:
     """Data of F1: every method's gate, measured on the objective itself."""
     input:
