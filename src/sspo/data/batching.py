@@ -1,4 +1,4 @@
-"""In which order and grouping problems and responses are worked through."""
+"""The order in which problems are drawn, and the groups in which responses are computed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sspo.data.problems import Record
 
 
 def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
-    """Endless index batches over ``count`` items: every epoch in a fresh order from (seed, epoch).
+    """Endless batches of indices below ``count``; every epoch has a fresh order from (seed, epoch).
 
-    A batch may span two epochs, so every batch is full. The order is a function of the arguments
-    alone: a resumed run skips ahead and sees the same data.
+    A batch may span two epochs, so every batch is full. The order depends on the arguments alone, so a
+    resumed run skips ahead and sees the same data.
     """
     pending: list[int] = []
     epoch = 0
@@ -27,7 +27,10 @@ def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
 
 
 def distinct(records: Sequence[Record]) -> list[Record]:
-    """The records of one rollout, later occurrences of an id numbered: seeds are made from ids."""
+    """The records of one rollout with an id of their own each: repeated ids are numbered.
+
+    Seeds are made from ids, so two occurrences of a problem would get the same responses.
+    """
     seen: Counter[str] = Counter()
     found = []
     for record in records:
@@ -43,11 +46,11 @@ def micro_batches(lengths: Sequence[int], size: int, tokens: int = 0) -> list[li
     Args:
         lengths: tokens of every row.
         size: most rows of a group.
-        tokens: most tokens of a group, padding included; 0 sets no such limit. A row that is longer
-            has a group of its own.
+        tokens: most tokens of a group, padding included; 0 sets no such limit. A longer row gets a group
+            of its own.
 
     Returns:
-        Lists of row indices; together every row once.
+        Lists of row indices, which hold every row once.
     """
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):

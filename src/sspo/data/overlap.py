@@ -1,9 +1,9 @@
-"""Which texts occur in other texts: word for word, or nearly.
+"""Which texts occur in other texts, word for word or nearly.
 
-Near is the rule of the Qwen2 and Qwen2.5 reports (arXiv 2407.10671, 2412.15115) for keeping tests out
-of training data: without case and symbols, two texts share 13 words in a row, and their longest common
-subsequence of words is at least 0.6 times the shorter of the two. Shared words alone would also
-accuse the stock phrases of competition problems ("where m and n are relatively prime ...").
+"Nearly" is the rule by which the Qwen2 and Qwen2.5 reports (arXiv 2407.10671, 2412.15115) keep tests out
+of training data. Without case and symbols, two texts share 13 words in a row, and their longest common
+subsequence of words has at least 0.6 times the words of the shorter text. Shared words alone would also
+flag the stock phrases of competition problems ("where m and n are relatively prime ...").
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _WORD = re.compile(r"[^\W_]+")
 def find_overlaps(
     texts: Sequence[str], references: Sequence[str]
 ) -> list[Literal["exact", "near"] | None]:
-    """For each text whether it equals a reference, nearly equals one, or (None) neither.
+    """For each text whether it equals a reference, nearly equals one, or neither (None).
 
-    Equal is meant after ``sspo.data.overlap.normalized``. Texts below 13 words are never near.
+    Texts are equal if ``normalized`` makes them so. Texts of fewer than 13 words are never near.
     """
     exact = {normalized(text) for text in references}
     known = [words(text) for text in references]
@@ -43,18 +43,18 @@ def find_overlaps(
 
 
 def overlap(first: Sequence[Record], second: Sequence[Record]) -> list[str]:
-    """Prompts that occur in both, as ``normalized`` writes them."""
+    """The prompts that occur in both, as ``normalized`` writes them."""
     prompts = [{normalized(str(r["prompt"])) for r in records} for records in (first, second)]
     return sorted(prompts[0] & prompts[1])
 
 
 def normalized(text: str) -> str:
-    """A text without what does not change a problem: case, white space, typesetting of formulas."""
+    """A text without case, white space and the typesetting of formulas, which change no problem."""
     return "".join(untypeset(unicodedata.normalize("NFC", text).casefold()).split())
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters and digits, without case; LaTeX commands are words too."""
+    """The runs of letters and digits, in lower case; LaTeX commands count as words."""
     return _WORD.findall(unicodedata.normalize("NFC", text).casefold())
 
 

@@ -1,4 +1,4 @@
-"""Problems from JSONL files, checked before any compute is spent on them."""
+"""Problems are read from JSONL files and checked before any compute is spent on them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def read_jsonl(path: str | Path) -> list[Record]:
     """All records of a JSONL file, which may be compressed (``.gz``).
 
     Raises:
-        ConfigError: missing, empty or torn file, or a line that is not a JSON object (file and line
-            named).
+        ConfigError: the file is missing, empty or damaged, or a line is not a JSON object; the message
+            names the file and the line.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: file missing; run the rule that makes it")
     records = []
-    # Bytes split at \n only: str.splitlines() would also split at separators inside a text.
+    # str.splitlines() would also split at separators inside a text; bytes are split at \n only.
     lines = _content(path).removesuffix(b"\n").split(b"\n")
     for number, line in enumerate(lines if lines != [b""] else [], start=1):
         try:
@@ -54,8 +54,8 @@ def read_problems(path: str | Path) -> list[Record]:
     """Problems with the string fields ``id``, ``prompt`` and ``answer``.
 
     Raises:
-        ConfigError: as ``read_jsonl``, a record without one of the fields, or an id used twice
-            (seeds are made from ids).
+        ConfigError: as ``read_jsonl``; also a record without one of the fields, or an id that occurs
+            twice, because seeds are made from ids.
     """
     records, seen = read_jsonl(path), set()
     for number, record in enumerate(records, start=1):
@@ -69,7 +69,7 @@ def read_problems(path: str | Path) -> list[Record]:
 
 
 def write_jsonl(path: str | Path, records: Iterable[Record]) -> None:
-    """Write records one per line, keys in their own order, UTF-8, whole or not at all."""
+    """Write one record per line in UTF-8, with keys in their own order; the file is whole or absent."""
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     write_bytes(path, "".join(lines).encode())
 
@@ -81,10 +81,17 @@ def check_lengths(
     max_response_tokens: int,
     path: Path,
 ) -> None:
-    """Refuse problems whose prompt and longest response overflow the model's context (tokens).
+    """Refuse problems whose prompt and longest response do not fit into the model's context.
+
+    Args:
+        problems: with a ``prompt`` each.
+        tokenizer: the model's.
+        context: tokens that the model can take.
+        max_response_tokens: tokens of the longest response.
+        path: file of the problems, for the message.
 
     Raises:
-        ConfigError: names the file, the problem and what to change.
+        ConfigError: a problem is too long; the message names the file, the problem and the fix.
     """
     prompts = tokenizer([str(p["prompt"]) for p in problems])["input_ids"]
     worst = max(range(len(prompts)), key=lambda i: len(prompts[i]))

@@ -1,7 +1,7 @@
-"""The real data sets: where each one is published and how its rows become problems.
+"""The real data sets: where each one is published, and how its rows become problems.
 
-Columns were read off public code that loads these data sets, not off the hub, which could not be
-reached when this was written. A row that does not fit is refused with its place, never guessed at.
+The names of columns come from public code that loads these data sets, because the hub could not be
+reached when this was written. A row that does not fit is refused with its place; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sspo.config.errors import ConfigError, first_line
 from sspo.data.problems import Record, read_jsonl
 from sspo.rewards.answers import MARK
 
-HUB = "hub"  # as a source, not a folder
+HUB = "hub"  # the source that is not a folder
 
 PACKAGE_MISSING = "install it: pip install -c requirements.txt --editable '.[paper]'"
 
-# Stands around DAPO's problems where they were not cleaned, and contradicts any prompt of ours.
+# This text surrounds DAPO's problems where they were not cleaned. It contradicts any prompt of ours.
 _HEAD = (
     "Solve the following math problem step by step. The last line of your response should be of the "
     "form Answer: $Answer (without quotes) where $Answer is the answer to the problem."
@@ -31,7 +31,7 @@ _DOLLAR = re.compile(r"(?<!\\)\$")
 
 
 def plain_answer(value: object) -> str | None:
-    r"""An answer as text: no ``$``, whole numbers plain (``025`` -> 25, 142.0 -> 142); else None."""
+    r"""An answer as text without ``$``, with whole numbers plain (``025``, 25.0 -> 25); None for others."""
     if isinstance(value, list):
         return plain_answer(value[0]) if len(value) == 1 else None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -42,14 +42,14 @@ def plain_answer(value: object) -> str | None:
 
 
 def marked_answer(value: object) -> str | None:
-    """What follows GSM8K's last ``####``; None without one."""
+    """The answer after GSM8K's last ``####``; None without one."""
     if not isinstance(value, str) or MARK not in value:
         return None
     return plain_answer(value.rpartition(MARK)[2])
 
 
 def first_answer(value: object) -> str | None:
-    """The first of several answers that are alternatives (a copy of Minerva lists them)."""
+    """The first of several alternative answers, which a copy of Minerva lists."""
     return plain_answer(value[0] if isinstance(value, list) and value else value)
 
 
@@ -59,12 +59,12 @@ class DataSet:
 
     Attributes:
         hub: id on the Hugging Face hub.
-        config: configuration there, None for the only one.
-        split: split there.
+        config: name of the configuration there; None where there is only one.
+        split: name of the split there.
         problem: columns that may hold the problem, most official first.
         answer: columns that may hold the answer, most official first.
-        read: answer column -> gold answer, None for what is no answer.
-        levels: the values of the column ``level`` that are used; empty where all rows are.
+        read: value of the answer column -> gold answer, or None if it is no answer.
+        levels: values of the column ``level`` whose rows are used; empty if all rows are used.
     """
 
     hub: str
@@ -83,7 +83,7 @@ DATA_SETS: dict[str, DataSet] = {
     "gsm8k_test": DataSet("openai/gsm8k", "main", "test", ("question",), read=marked_answer),
     "deepmath": DataSet("zwhe99/DeepMath-103K", None, "train", ("question",), ("final_answer",)),
     "dapo": DataSet("open-r1/DAPO-Math-17k-Processed", "en", "train", ("prompt",), ("solution",)),
-    # 12,000 training rows: MATH without MATH-500. Levels 3 to 5 are the 8.5k of Dr. GRPO and GMPO.
+    # Its 12,000 training rows are MATH without MATH-500. Dr. GRPO and GMPO use the 8.5k of levels 3 to 5.
     "math_lvl3to5": DataSet("nlile/hendrycks-MATH-benchmark", None, "train", levels=(3, 4, 5)),
     "math500": DataSet("math-ai/math500", None, "test"),
     "aime24": DataSet("HuggingFaceH4/aime_2024", None, "train"),
@@ -100,7 +100,7 @@ def local_files(folder: str | Path, name: str) -> list[Path]:
     """The files that hold one data set: ``NAME.jsonl``, ``.jsonl.gz``, ``.parquet`` or ``NAME/*.parquet``.
 
     Raises:
-        ConfigError: none is there, or more than one of these.
+        ConfigError: none of these is there, or more than one.
     """
     folder = Path(folder)
     single = [folder / f"{name}{ending}" for ending in (".jsonl", ".jsonl.gz", ".parquet")]
@@ -116,7 +116,7 @@ def local_files(folder: str | Path, name: str) -> list[Path]:
 
 
 def source_files(source: str, names: Iterable[str]) -> list[Path]:
-    """The files that data sets are read from; none from the hub.
+    """The files that data sets are read from; there are none if the source is the hub.
 
     Raises:
         ConfigError: as ``local_files``.
@@ -132,10 +132,10 @@ def load_data_set(name: str, source: str, revisions: Mapping[str, str]) -> tuple
     Args:
         name: key of ``DATA_SETS``.
         source: "hub", or a folder for ``local_files``.
-        revisions: hub id -> commit; used for the hub alone.
+        revisions: hub id -> commit, which only the hub needs.
 
     Raises:
-        ConfigError: rows that cannot be had, or one that does not fit; names the place and the fix.
+        ConfigError: rows cannot be loaded, or one does not fit; the message names the place and the fix.
     """
     if source == HUB:
         hub = DATA_SETS[name].hub
@@ -164,7 +164,7 @@ def _problems(name: str, rows: Iterable[Record], place: str, first: int) -> list
         answer = data_set.read(row[column])
         if answer is None:
             raise ConfigError(
-                f"{where}: {column} = {str(row[column])[:80]!r} is no answer as {name} has them; "
+                f"{where}: {column} = {str(row[column])[:80]!r} is not in the form of {name}'s answers; "
                 "fix the row"
             )
         text = problem.strip().removeprefix(_HEAD).removesuffix(_TAIL).strip()
@@ -184,7 +184,7 @@ def _column(row: Record, names: Sequence[str], where: str) -> str:
 
 
 def _level(row: Record, where: str) -> int:
-    """The number in ``4``, ``"4"`` and ``"Level 4"``; 0 for MATH's ``"Level ?"``, which no set uses."""
+    """The number in ``4``, ``"4"`` and ``"Level 4"``; 0 for MATH's ``"Level ?"``, which nothing selects."""
     text = str(row[_column(row, ("level",), where)]).removeprefix("Level ")
     if text not in {"1", "2", "3", "4", "5", "?"}:
         raise ConfigError(f"{where}: level = {text!r}: expected 1 to 5; fix the row")
@@ -200,7 +200,7 @@ def _read_file(path: Path) -> list[Record]:
         raise ConfigError(f"{path}: needs the package pyarrow; {PACKAGE_MISSING}") from None
     try:
         return parquet.read_table(path).to_pylist()
-    except (OSError, ValueError) as error:  # pyarrow's errors are both
+    except (OSError, ValueError) as error:  # pyarrow raises subclasses of both
         raise ConfigError(f"{path}: not a Parquet file ({error}); fetch it again") from None
 
 
@@ -217,7 +217,7 @@ def _read_hub(data_set: DataSet, revision: str, name: str) -> list[Record]:
                 data_set.hub, data_set.config, split=data_set.split, revision=revision
             )
         )
-    except Exception as error:  # the hub's libraries raise many types
+    except Exception as error:  # the hub's libraries raise errors of many types
         raise ConfigError(
             f"{data_set.hub} at {revision}: cannot be loaded ({first_line(error)}); check the network and "
             f"math_data.revisions, or set math_data.source to a folder that holds {name}.jsonl or "

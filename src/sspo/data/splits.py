@@ -1,4 +1,4 @@
-"""From real data sets to splits: nothing that a benchmark asks stays in the training problems."""
+"""Splits of real data sets: no problem of a benchmark stays in the training problems."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Report:
         rows: data set -> rows read.
         selected: data set -> rows of the levels that are used.
         repeated: data set -> problems that occurred before in the same split.
-        unverifiable: training problems whose gold answer no response could earn.
-        dropped: benchmark or "validation" -> training problems that equal or nearly equal one of its.
+        unverifiable: training problems with a gold answer that no response could match.
+        dropped: benchmark or "validation" -> training problems that equal or nearly equal one of it.
         shared: "a & b" -> problems of benchmark a that equal or nearly equal one of b.
     """
 
@@ -39,14 +39,14 @@ class Report:
 def make_math_splits(
     config: MathDataConfig, reward: RewardFunction
 ) -> tuple[dict[str, list[Record]], Report]:
-    """``train``, ``validation`` and one split per benchmark, disjoint from the other two.
+    """Make ``train``, ``validation`` and one split per benchmark, with disjoint problems.
 
-    Training problems are dropped where they repeat, where their gold answer does not verify against
-    itself, and where ``sspo.data.overlap`` finds them in a benchmark, or after it is drawn, in validation.
-    A benchmark loses nothing but exact repetitions: it stays comparable, or is refused.
+    A training problem is dropped if it repeats, if its gold answer does not verify against itself, or if
+    ``sspo.data.overlap`` finds it in a benchmark or, once that is drawn, in validation. A benchmark loses
+    only exact repetitions, so that its scores stay comparable; one that needs more is refused.
 
     Raises:
-        ConfigError: data that cannot be had or used, or nothing left to train on.
+        ConfigError: data cannot be loaded or used, or no training problems are left.
     """
     report = Report()
     benchmarks = {name: _read_benchmark(name, config, reward, report) for name in config.benchmarks}
@@ -61,7 +61,7 @@ def make_math_splits(
             f"{config.validation} are held out; add a training set or lower validation"
         )
     order = random.Random(f"validation/{config.seed}").sample(range(len(train)), len(train))
-    # In the order drawn: a run may validate on the first ones only.
+    # They stay in the order drawn, because a run may validate on the first of them only.
     validation = [train[i] for i in order[: config.validation]]
     train = [train[i] for i in sorted(order[config.validation :])]
     train = _without({"validation": validation}, train, report)
@@ -81,7 +81,7 @@ def _read_benchmark(
     """A benchmark without repetitions.
 
     Raises:
-        ConfigError: one problem with two answers, or a gold answer that no response could earn.
+        ConfigError: a problem has two answers, or a gold answer that no response could match.
     """
     problems = _read(name, config, report)
     kept: dict[str, Record] = {}
@@ -112,7 +112,7 @@ def _read_train(config: MathDataConfig, reward: RewardFunction, report: Report) 
 def _without(
     references: dict[str, list[Record]], problems: list[Record], report: Report
 ) -> list[Record]:
-    """The problems that occur in none of the references; what is dropped is counted."""
+    """The problems that occur in none of the references; those dropped are counted in the report."""
     kinds = {name: _overlaps(problems, reference) for name, reference in references.items()}
     report.dropped |= {
         name: {"exact": found.count("exact"), "near": found.count("near")}

@@ -4,21 +4,21 @@
 ``7+8-3+9=``. A response works through it one operation at a time, each followed by the new running
 total, and ends with ``#`` and the answer: ``+8=15-3=12+9=21#21``. An operation can be written in two ways:
 
-- plain, ``+9=21``: short, and in the warm-up solutions often wrong where the total crosses a ten: the
-  carry is forgotten (``12+9=11``), or the smaller digit taken from the larger (``15-8=13``), the two
-  classic slips of column arithmetic;
-- careful, ``+9:20+1=21``: first to the next ten, then the rest; longer and almost always right.
+- plain, ``+9=21``: this is short. In the warm-up solutions it is often wrong where the total crosses a
+  ten: the carry is forgotten (``12+9=11``), or the smaller digit is taken from the larger (``15-8=13``).
+  These are the two classic slips of column arithmetic;
+- careful, ``+9:20+1=21``: first to the next ten, then the rest. This is longer and almost always right.
 
 A model that imitates these solutions prefers the plain way and slips, so its most likely answer is
-wrong; it also knows the careful way. Reinforcement learning has to discover, from the final
-reward alone, where taking more steps pays.
+wrong, but it also knows the careful way. Reinforcement learning has to discover, from the final
+reward alone, where more steps are worth their length.
 
 ``count``: how often a letter occurs in a text, ``abacbbc?b=``. A response ends with ``#`` and the answer,
 and can get there in two ways:
 
-- plain, ``b1b2b3#3``: only the matches, numbered; in the warm-up solutions a match right after
-  another one is often overlooked (``b1b2#2``);
-- careful, ``a0b1a1c1b2b3c3#3``: every letter of the text with the count so far.
+- plain, ``b1b2b3#3``: only the matches are written, and numbered. In the warm-up solutions a match right
+  after another one is often overlooked (``b1b2#2``);
+- careful, ``a0b1a1c1b2b3c3#3``: every letter of the text is written with the count so far.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def make_chain(rng: random.Random, operations: int) -> Record:
 
 
 def solve_chain(prompt: str, rng: random.Random, style: TraceStyle) -> str:
-    """A worked solution of ``7+8-3=`` in the given style: ``+8:10+5=15-3=12#12``, right or wrong.
+    """A worked solution of ``7+8-3=`` in the given style, right or wrong: ``+8:10+5=15-3=12#12``.
 
-    A slip stays in the running total, as in human work. Solutions whose total would go
-    below zero are written afresh.
+    A slip stays in the running total, as in human work. A solution whose total would fall below zero is
+    written afresh.
     """
     while True:
         solution = _try_to_solve(prompt, rng, style)
@@ -67,7 +67,7 @@ def parse_chain(prompt: str) -> tuple[int, list[tuple[str, int]]]:
     """``"7+8-3="`` -> (7, [("+", 8), ("-", 3)]).
 
     Raises:
-        ValueError: a prompt that is not a chain of one-digit operations.
+        ValueError: the prompt is not a chain of one-digit operations.
     """
     if not re.fullmatch(r"[0-9]([+-][0-9])*=", prompt):
         raise ValueError(f"{prompt!r} is not a chain such as '7+8-3='")
@@ -93,10 +93,10 @@ def make_count(rng: random.Random, operations: int) -> Record:
 
 
 def solve_count(prompt: str, rng: random.Random, style: TraceStyle) -> str:
-    """A worked solution of ``abacb?b=`` in the given style: ``b1c1b2#2``, right or wrong.
+    """A worked solution of ``abacb?b=`` in the given style, right or wrong: ``b1c1b2#2``.
 
     Raises:
-        ValueError: a prompt that is not a count problem.
+        ValueError: the prompt is not a count problem.
     """
     if not re.fullmatch(r"[abc]+\?[abc]=", prompt):
         raise ValueError(f"{prompt!r} is not a count problem such as 'abacb?b='")
@@ -124,8 +124,8 @@ class Task:
     Attributes:
         make: (generator, operations or letters) -> problem.
         solve: (prompt, generator, style) -> worked solution.
-        prompt_tokens: operations -> longest prompt in characters, which are tokens here.
-        characters: everything that prompts and solutions are written with.
+        prompt_tokens: operations -> length of the longest prompt in tokens, which are characters here.
+        characters: all that prompts and solutions are made of.
     """
 
     make: Callable[[random.Random, int], Record]
@@ -145,11 +145,11 @@ def make_splits(
 ) -> dict[str, list[Record]]:
     """Disjoint splits of one task; the one called ``warmup`` also gets a ``solution`` per problem.
 
-    Problems are drawn split by split in the order of ``splits``; a prompt drawn before, in any split,
-    is drawn again, so no problem of one split occurs in another.
+    Splits are drawn in their given order. A prompt that has been drawn before, in any split, is replaced
+    by another draw, so no problem of one split occurs in another.
 
     Raises:
-        ValueError: unknown task, or a split too large for the number of distinct problems.
+        ValueError: the task is unknown, or a split is too large for the number of distinct problems.
     """
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
@@ -189,7 +189,7 @@ def _apply(total: int, sign: str, operand: int) -> int:
 
 
 def _slip(total: int, sign: str, operand: int) -> int:
-    """12+9 -> 11 (carry forgotten); 15-8 -> 13 (smaller digit taken from the larger)."""
+    """12+9 -> 11 (the carry is forgotten); 15-8 -> 13 (the smaller digit is taken from the larger)."""
     units = total % 10
     return total + operand - 10 if sign == "+" else total - units + operand - units
 

@@ -1,23 +1,23 @@
-"""Are the three claims true here? SSPO learns faster, trains more stably, ends better at reasoning.
+"""The verdicts on three claims: SSPO learns faster, trains more stably, and ends better at reasoning.
 
-A protocol, written before the runs, says which methods stand for SSPO and which are its baselines, which
+A protocol, written before the runs, says which methods stand for SSPO, which are its baselines, which
 measure speaks for which claim, and how large a gain would matter. Everything else is computed.
 
-One comparison (claim x measure x regime x SSPO variant x baseline) looks at differences over paired
-runs, one per base model and seed, turned so that positive speaks for SSPO:
+A comparison takes one claim, measure, regime, SSPO variant and baseline. It looks at the differences over
+paired runs, one pair per base model and seed, turned so that positive speaks for SSPO:
 
 - supported: the difference is above 0 beyond chance, and at least the smallest effect of interest;
-- contradicted: it is below the smallest effect of interest beyond chance, so that the data rule out
-  a gain that would matter (a loss is a special case);
-- undecided: neither, as always with fewer than ``minimum_pairs`` pairs.
+- contradicted: the difference is below the smallest effect of interest beyond chance, so the data rule
+  out a gain that would matter. A loss is a special case of this;
+- undecided: neither holds, or there are fewer than ``minimum_pairs`` pairs.
 
-"Beyond chance" is a one-sided test at (1 - level) / 2, its p-value adjusted (Holm) over all
-comparisons of a claim's primary measures in one regime, and apart from those over its secondary ones.
+"Beyond chance" means a one-sided test at (1 - level) / 2. Its p-value is adjusted (Holm) over all
+comparisons of a claim's primary measures in one regime. Secondary measures are adjusted apart from them.
 
-A claim says "than every baseline": for an SSPO variant it is supported if every primary comparison of
-the deciding regimes is, contradicted if any is, else undecided. The other regimes get verdicts of
-their own, which say how far the answer carries. For SSPO as a whole it is supported if it is for some
-variant, contradicted if it is for all, else undecided. Secondary measures never decide.
+A claim says "than every baseline". For one SSPO variant it is supported if every primary comparison of
+the deciding regimes is, contradicted if any is, and else undecided. The other regimes get verdicts of
+their own, which say how far the answer carries. For SSPO as a whole a claim is supported if it is for
+some variant, contradicted if it is for all, and else undecided. Secondary measures never decide.
 """
 
 from __future__ import annotations
@@ -49,16 +49,18 @@ class Comparison:
     """One SSPO variant against one baseline; differences are positive where they speak for SSPO.
 
     Attributes:
-        effect: mean paired difference, ``low`` and ``high`` its t interval at the protocol's level.
-        n: paired runs; ``missing``: runs of either method without a partner or a value.
-        p_gain: of the test that the difference is above 0, ``p_no_gain`` that it is below the
-            smallest effect; both adjusted.
-        chance: that a run of SSPO beats one of the baseline, with ``chance_low`` and ``chance_high``.
-        sspo_mean, baseline_mean: of the paired runs, in the measure's own direction.
+        n: paired runs.
+        missing: runs of either method without a partner or without a value.
+        effect: mean paired difference; ``low`` and ``high`` are its t interval at the protocol's level.
+        p_gain: adjusted p-value of the test that the difference is above 0.
+        p_no_gain: adjusted p-value of the test that it is below the smallest effect of interest.
+        sspo_mean, baseline_mean: means over the paired runs, in the measure's own direction.
+        chance: probability that a run of SSPO beats a run of the baseline; ``chance_low`` and
+            ``chance_high`` are its interval.
         sspo_censored, baseline_censored: paired runs whose value is only a bound.
         by_base: effect by base model.
-        problems: test problems of a final score; ``problems_low`` and ``problems_high`` the interval
-            of the effect for new seeds and new problems (two-level bootstrap).
+        problems: test problems of a final score; ``problems_low`` and ``problems_high`` are the effect's
+            interval for new seeds and new problems (two-level bootstrap).
     """
 
     claim: str
@@ -96,13 +98,13 @@ def compare(
 
     Args:
         protocol: what to compare.
-        runs: a row per run: method, seed, regime, base and a column per measure; NaN where a run has
-            no value.
-        scores: a row per run and problem of the final evaluation: method, seed, regime, base, split,
-            metric, problem, score.
+        runs: a row per run with method, seed, regime, base and a column per measure, which is NaN
+            where a run has no value.
+        scores: a row per run and problem of the final evaluation, with method, seed, regime, base, split,
+            metric, problem and score.
 
     Raises:
-        ValueError: a missing column, or a run told twice.
+        ValueError: a column is missing, or a run occurs twice.
     """
     check_runs(protocol, runs)
     found = [
@@ -130,7 +132,7 @@ def decide(protocol: Protocol, comparison: Comparison) -> Verdict:
 
 
 def overall(protocol: Protocol, comparisons: Sequence[Comparison]) -> JsonDict:
-    """Per claim the verdict, and how it came about: by variant, by variant and regime, and counts."""
+    """Per claim its verdict, the verdicts by variant and by regime behind it, and counts of comparisons."""
     result = {}
     for claim in CLAIMS:
         chosen = [c for c in comparisons if c.claim == claim and c.primary]
@@ -157,7 +159,7 @@ def overall(protocol: Protocol, comparisons: Sequence[Comparison]) -> JsonDict:
 
 
 def every_baseline(verdicts: Iterable[Verdict]) -> Verdict:
-    """Of "than every baseline": true if all are, false if any is."""
+    """The verdict on "than every baseline": supported if all are, contradicted if any is."""
     found = set(verdicts)
     if "contradicted" in found:
         return "contradicted"
@@ -165,7 +167,7 @@ def every_baseline(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def some_variant(verdicts: Iterable[Verdict]) -> Verdict:
-    """Of "some variant does": true if any does, false if none does."""
+    """The verdict on "for some variant": supported if any is, contradicted if all are."""
     found = set(verdicts)
     if "supported" in found:
         return "supported"
@@ -173,13 +175,13 @@ def some_variant(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def paired_values(runs: DataFrame, column: str, methods: Sequence[str]) -> DataFrame:
-    """Indexed by base and seed, a column per method; NaN where a run or its value is missing."""
+    """One measure by base and seed, a column per method; NaN where a run or its value is missing."""
     chosen = runs[runs["method"].isin(methods)]
     return chosen.pivot(index=PAIR, columns="method", values=column).reindex(columns=list(methods))
 
 
 def check_runs(protocol: Protocol, runs: DataFrame) -> None:
-    """Refuse a frame that lacks a column or tells a run twice.
+    """Refuse a frame that lacks a column or holds a run twice.
 
     Raises:
         ValueError: the message names the column or the run.
@@ -304,5 +306,6 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN: None for what a single run cannot tell. Zero has no sign."""
+    """A number for JSON, which has no NaN: None stands for what a single run cannot tell."""
+    # Adding 0.0 takes the sign off a zero.
     return float(value) + 0.0 if math.isfinite(value) else None

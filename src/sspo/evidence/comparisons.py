@@ -54,12 +54,13 @@ def improvement_interval(
 
 
 def t_p_value(values: ArrayLike, above: float = 0.0) -> float:
-    """One-sided p-value of Student's t test that the mean over seeds is not above ``above``.
+    """p-value of Student's one-sided t test that the mean over seeds is above ``above``.
 
-    Seeds that agree exactly on a value v have no spread to judge by. Taken as differences of shares,
-    so within [-1, 1], they are most likely under a mean of ``above`` where all else lies at -1: then all
-    n agree with probability ((1 + above) / (1 + v))^n, 2^-n for v = 1 against 0. Ten pairs without a
-    collapse (v = 0) thus do not rule out that collapses are rarer by 0.1. One seed gives 1.
+    Seeds that agree exactly on a value v have no spread, so a t test does not apply. They are
+    taken for differences of shares, within [-1, 1]. If the mean is at most ``above``, such values
+    equal v with probability (1 + above) / (1 + v) at most, namely when all others are -1. The p-value is
+    therefore ((1 + above) / (1 + v))^n, which is 2^-n for v = 1 against 0. Ten pairs without a collapse
+    (v = 0) thus do not rule out that collapses are rarer by 0.1. A single seed gives 1.
 
     Args:
         values: (n,), one number per seed, such as paired differences.
@@ -78,21 +79,22 @@ def t_p_value(values: ArrayLike, above: float = 0.0) -> float:
 
 
 def signed_rank_p_value(values: ArrayLike, above: float = 0.0) -> float:
-    """One-sided exact p-value of Wilcoxon's signed-rank test that values are not above ``above``.
+    """Exact p-value of Wilcoxon's one-sided signed-rank test that values lie above ``above``.
 
-    Values equal to the bound are dropped, tied distances share their mean rank, and the distribution
-    is that of all 2^n signs. One seed gives 0.5 at best.
+    Values equal to the bound are dropped, tied distances share their mean rank, and the null
+    distribution is that of all 2^n signs. A single seed gives 0.5 at best.
 
     Args:
         values: (n,), one number per seed, such as paired differences.
-        above: bound of the null hypothesis: symmetric around it or below.
+        above: bound of the null hypothesis, under which values are symmetric around it or lower.
 
     Raises:
         ValueError: no values, or one that is not finite.
     """
     distances = finite_values(values, dimensions=1) - above
     distances = distances[distances != 0.0]
-    # Mean ranks of ties are halves; twice the rank is whole, so sums can index an array.
+    # Not scipy.stats.wilcoxon, whose exact distribution knows no ties. Mean ranks of ties are halves, so
+    # ranks are doubled: sums of whole numbers can index the array of their probabilities.
     ranks = np.rint(2.0 * scipy.stats.rankdata(np.abs(distances))).astype(int)
     chance = np.ones(1)
     for rank in ranks:
@@ -101,16 +103,16 @@ def signed_rank_p_value(values: ArrayLike, above: float = 0.0) -> float:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Holm's step-down adjustment: the chance of any false rejection among all stays below the level.
+    """Holm's step-down adjustment, which keeps the chance of any false rejection among all at the level.
 
-    The k-th smallest of m p-values is multiplied by m - k + 1, and none falls below a smaller one.
-    Valid however the tests depend on each other.
+    The k-th smallest of m p-values is multiplied by m - k + 1, and raised to the ones before it if it
+    falls below them. This is valid however the tests depend on each other.
 
     Args:
         p_values: (m,) in [0, 1].
 
     Returns:
-        (m,) adjusted p-values in the given order, at most 1; none for none.
+        (m,) adjusted p-values in the given order, at most 1.
 
     Raises:
         ValueError: a value outside [0, 1], or not finite.

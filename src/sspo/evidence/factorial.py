@@ -6,8 +6,8 @@ Per paired run (base model and seed), with cell values turned so that higher is 
     gate        = ((token soft + sequence soft) - (token hard + sequence hard)) / 2
     interaction = (sequence soft - sequence hard) - (token soft - token hard)
 
-and a t interval over pairs. GSPO and GMPO both fill the sequence-hard cell: their mean does, and
-then each alone.
+and a t interval over pairs. GSPO and GMPO both belong in the sequence-hard cell: it is filled with
+their mean, and then with each of them alone.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def factorial_effects(protocol: Protocol, runs: DataFrame) -> list[JsonDict]:
 
     Returns:
         Rows with measure, regime, sspo, sequence_hard (the methods in that cell, joined by "+"),
-        contrast, n, effect, low, high; the last three None where there are too few pairs.
+        contrast, n, effect, low and high; the last three are None where there are too few pairs.
 
     Raises:
-        ValueError: a missing column, or a run told twice.
+        ValueError: a column is missing, or a run occurs twice.
     """
     check_runs(protocol, runs)
     cells = protocol.factorial

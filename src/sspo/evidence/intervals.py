@@ -29,16 +29,16 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Mean over seeds and its Student t interval; not cut to the range of the values.
+    """Mean over seeds and its Student t interval, which is not cut to the range of the values.
 
-    It knows the spread of the values only: seeds that agree exactly get no width.
+    The spread of the values is all it knows, so seeds that agree exactly give an interval of no width.
 
     Args:
         values: (n,), one number per seed.
         level: coverage.
 
     Returns:
-        ``low`` and ``high`` are NaN for a single value: one seed says nothing about others.
+        ``low`` and ``high`` are NaN for a single value, because one seed says nothing about others.
 
     Raises:
         ValueError: no values, or one that is not finite.
@@ -60,8 +60,8 @@ def proportion_interval(
 ) -> Interval:
     """Mean score of one checkpoint and its percentile bootstrap interval over problems.
 
-    Where all scores are 0 (or all 1) a bootstrap has no width; the exact binomial bound
-    1 - ((1 - level) / 2)^(1/n) takes its place, valid for any scores in [0, 1].
+    A bootstrap has no width where all scores are 0, or all 1. The exact binomial bound
+    1 - ((1 - level) / 2)^(1/n) takes its place, which holds for any scores in [0, 1].
 
     Args:
         scores: (problems,), each in [0, 1]: 0 or 1, or a share of correct samples.
@@ -93,9 +93,8 @@ def hierarchical_interval(
 ) -> Interval:
     """Mean score over new seeds and new problems: a two-level percentile bootstrap.
 
-    Seeds are resampled first, then problems; every seed answered the same problems, so one draw of
-    problems serves all seeds of a resample. Where seeds differ more than problems explain, it is
-    too narrow below about ten seeds (see the module).
+    Every seed answered the same problems, so one draw of problems serves all seeds of a resample. The
+    interval is too narrow below about ten seeds, where seeds differ by more than problems explain.
 
     Args:
         scores: (seeds, problems).
@@ -128,7 +127,11 @@ def percentile_interval(mean: float, resampled: NDArray[np.float64], level: floa
 
 
 def finite_values(values: ArrayLike, dimensions: int) -> NDArray[np.float64]:
-    """The values as floats; a missing seed is the caller's to handle, never dropped here."""
+    """The values as float64; a missing one is refused and never dropped, since only the caller knows why.
+
+    Raises:
+        ValueError: another number of axes, no values, or one that is not finite.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != dimensions or array.size == 0:
         raise ValueError(f"expected a non-empty array of {dimensions} axes, got {array.shape}")

@@ -1,18 +1,18 @@
 """What one run says about speed, stability and quality, from its ``metrics.jsonl`` records.
 
-Speed. Validation accuracy is read against sampled tokens, the cost that methods share, up to a
-``budget`` that every compared run has spent: the area under the curve (mean accuracy over the
-budget), and the tokens to a fixed accuracy, linear between validations. A run that never gets there
-is censored: its time is None and ``reached`` 0, and ``tokens_to_target_capped`` has the budget in
-its place, which understates how slow it was. Capped times are to be compared by rank.
+Speed. Validation accuracy is read against sampled tokens, the cost that all methods share, up to a
+``budget`` that every compared run has spent. ``area`` is the area under this curve, which is the mean
+accuracy over the budget. ``tokens_to_target`` interpolates between validations. A run that never reaches
+the target is censored: its time is None, ``reached`` is 0, and ``tokens_to_target_capped`` is the
+budget, which understates how slow it was. Capped times must therefore be compared by rank.
 
-Stability. ``drawdown``: the largest fall of accuracy below its running best. ``collapsed``: the run
-ends below half of its own best, a fall that validation noise cannot make, or below the base model by
-more than a margin, so that training did harm. ``spike_share``: steps whose largest gradient norm
-exceeds k times the median of the steps before it. Spread over seeds is measured by
+Stability. ``drawdown`` is the largest fall of accuracy below its running best. A run has ``collapsed``
+if it ends below half of its own best, which validation noise cannot cause, or below the base model by
+more than a margin, which means that training did harm. ``spike_share`` is the share of steps whose largest
+gradient norm exceeds k times the median of the steps before. The spread over seeds is measured by
 ``sspo.evidence.claims.add_spread``.
 
-Quality. ``final_accuracy`` is the last validation; ``final_scores`` are the final evaluation's.
+Quality. ``final_accuracy`` is the last validation; ``final_scores`` are those of the final evaluation.
 """
 
 from __future__ import annotations
@@ -37,25 +37,29 @@ class LearningConfig(Section):
     """How runs are measured."""
 
     accuracy: str = setting("key of the validation accuracy, such as pass@1")
-    target: float = setting("accuracy whose first reaching is timed")
+    target: float = setting("accuracy that a run has to reach; the tokens until then are measured")
     collapse_share: float = setting(
         "a final accuracy below this share of the run's best is a collapse"
     )
-    collapse_margin: float = setting("and so is one below the base model's by more than this")
-    spike_factor: float = setting("k of a gradient-norm spike")
-    spike_window: int = setting("steps before a step whose median it is compared with")
+    collapse_margin: float = setting(
+        "a final accuracy below the base model's by more than this is a collapse, too"
+    )
+    spike_factor: float = setting(
+        "a gradient norm above this many times the median before it is a spike"
+    )
+    spike_window: int = setting("how many steps before a step that median runs over")
 
 
 @dataclass(frozen=True)
 class AccuracyCurve:
-    """Validation accuracies of a run in order: (validations,) sampled tokens and accuracies."""
+    """A run's validations in order: sampled tokens and accuracy, (validations,) each."""
 
     tokens: NDArray[np.float64]
     accuracy: NDArray[np.float64]
 
 
 def accuracy_curve(records: Sequence[JsonDict], key: str) -> AccuracyCurve:
-    """The validations of a run; records without ``key`` are steps that were not validated.
+    """The validations of a run: the records that have ``key``.
 
     Raises:
         ValueError: fewer than two validations, a number that is not finite, or tokens that do not grow.
@@ -108,13 +112,13 @@ def area_under_curve(curve: AccuracyCurve) -> float:
 
 
 def worst_drawdown(accuracy: ArrayLike) -> float:
-    """The largest fall below the best so far, in points of accuracy; 0 for a curve that only rises."""
+    """The largest fall below the best so far, as a share of problems; 0 for a curve that only rises."""
     accuracy = finite_values(accuracy, dimensions=1)
     return float((np.maximum.accumulate(accuracy) - accuracy).max())
 
 
 def collapsed(accuracy: ArrayLike, config: LearningConfig) -> bool:
-    """Whether a run ends in ruins; the first accuracy is the base model's (see the module)."""
+    """Whether training ended in a collapse (see the module); the first accuracy is the base model's."""
     accuracy = finite_values(accuracy, dimensions=1)
     base, best, final = accuracy[0], accuracy.max(), accuracy[-1]
     return bool(final < config.collapse_share * best or final < base - config.collapse_margin)
@@ -123,8 +127,8 @@ def collapsed(accuracy: ArrayLike, config: LearningConfig) -> bool:
 def spike_share(norms: ArrayLike, factor: float, window: int) -> float:
     """Share of steps whose gradient norm exceeds ``factor`` times the median of those before.
 
-    The median runs over the ``window`` steps before a step and not over itself, so that a spike does
-    not raise its own measure. Steps with fewer behind them are not judged.
+    The median runs over the ``window`` steps before a step, without the step itself, so that a spike
+    does not raise its own measure. The first ``window`` steps are not judged.
 
     Args:
         norms: (steps,), such as ``grad_norm_max``.
@@ -145,7 +149,7 @@ def final_scores(rows: Sequence[JsonDict]) -> Measures:
     """``{split}_{metric}`` -> value, from a run's rows of ``evaluations.csv``.
 
     Raises:
-        ValueError: a score told twice.
+        ValueError: a score occurs twice.
     """
     names = [f"{row['split']}_{row['metric']}" for row in rows]
     if len(set(names)) < len(names):
@@ -155,7 +159,7 @@ def final_scores(rows: Sequence[JsonDict]) -> Measures:
 
 
 def sampled_tokens(records: Sequence[JsonDict]) -> float:
-    """All that a run has sampled; the smallest among compared runs is their common budget."""
+    """Tokens that a run has sampled in all; the smallest number among compared runs is their budget."""
     return float(max(record["sampled_tokens"] for record in records))
 
 

@@ -1,4 +1,7 @@
-"""The claims as a page of Markdown, every number of it from ``sspo.evidence.report``."""
+"""The claims as a page of Markdown; every number on it comes from ``sspo.evidence.report``.
+
+Not by ``DataFrame.to_markdown``, which pads columns, so that one new number changes every line of a table.
+"""
 
 from __future__ import annotations
 

@@ -22,12 +22,12 @@ CLAIMS = tuple(CLAIM_TEXT)
 
 
 class Measure(Section):
-    """A column of the runs and what it speaks for."""
+    """A column of the runs, and the claim that it speaks for."""
 
     name: str = setting("the column; {split}_{metric} for a final score")
-    claim: Literal["faster", "stabler", "better"] = setting("what it speaks for")
+    claim: Literal["faster", "stabler", "better"] = setting("the claim that it speaks for")
     primary: bool = setting("whether it decides the claim")
-    higher_is_better: bool = setting("its direction")
+    higher_is_better: bool = setting("whether a higher value is better")
     smallest_effect: float = setting(
         "the smallest gain that would matter, in the measure's units", ge=0
     )
@@ -58,19 +58,21 @@ class Protocol(Section):
     sspo: tuple[str, ...] = setting("methods that stand for SSPO", min_length=1)
     baselines: tuple[str, ...] = setting("methods it is said to beat", min_length=1)
     remedies: tuple[str, ...] = setting(
-        "methods of ours, compared with both without a say in the claims; may be none"
+        "methods of ours, compared with both but without a say in the claims; may be empty"
     )
-    measures: tuple[Measure, ...] = setting("what is looked at")
+    measures: tuple[Measure, ...] = setting("the measures that are compared")
     learning: LearningConfig
     factorial: Factorial
     deciding_regimes: tuple[str, ...] = setting(
-        "settings in which a claim is decided; verdicts in others are told beside it"
+        "regimes in which claims are decided; the others get verdicts of their own"
     )
     level: float = setting(
-        "of two-sided intervals; a verdict's error is (1 - level) / 2", gt=0, lt=1
+        "coverage of two-sided intervals; a verdict errs with probability (1 - level) / 2",
+        gt=0,
+        lt=1,
     )
-    multiplicity: Literal["holm", "none"] = setting("how p-values are adjusted")
-    minimum_pairs: int = setting("with fewer paired runs nothing is decided", ge=2)
+    multiplicity: Literal["holm", "none"] = setting("how p-values are adjusted for their number")
+    minimum_pairs: int = setting("with fewer paired runs than this nothing is decided", ge=2)
 
     @model_validator(mode="after")
     def _methods_and_measures_have_one_role(self) -> Self:
@@ -89,7 +91,7 @@ def check_scores(protocol: Protocol, evaluation: Mapping[str, Any], source: str)
     """Refuse an evaluation that lacks a final score that the protocol looks at.
 
     Raises:
-        ConfigError: names the file, the score and the keys to change.
+        ConfigError: a score is missing; the message names the file, the score and the keys to change.
     """
     metrics = [
         "greedy",
@@ -112,6 +114,6 @@ def load_protocol(path: str | Path) -> Protocol:
     """Read a protocol from YAML or JSON.
 
     Raises:
-        ConfigError: not a protocol; the message names file, key and fix.
+        ConfigError: it is no valid protocol; the message names the file, the key and the fix.
     """
     return parse(Protocol, read_yaml(path), f"{path}: ")

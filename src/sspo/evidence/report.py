@@ -1,4 +1,4 @@
-"""claims.json: every comparison, the verdicts, the 2 x 2, and sentences made from these numbers."""
+"""The content of claims.json: verdicts, comparisons, the 2 x 2, and sentences with their numbers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def claims_report(
 
     Args:
         protocol: what was to be compared.
-        runs: a row per run, see ``sspo.evidence.claims.compare``.
-        scores: a row per run and problem, see there.
+        runs: a row per run, as for ``sspo.evidence.claims.compare``.
+        scores: a row per run and problem, as for the same.
         labels: method -> name in sentences.
 
     Returns:
@@ -33,7 +33,7 @@ def claims_report(
         (comparisons of ours with SSPO and the baselines), ``factorial``, ``text``.
 
     Raises:
-        ValueError: a missing column, or a run told twice.
+        ValueError: a column is missing, or a run occurs twice.
     """
     comparisons, labels = compare(protocol, runs, scores), labels or {}
     remedies = []
@@ -55,7 +55,7 @@ def claims_report(
 
 
 def claim_sentence(claim: str, found: JsonDict, labels: Mapping[str, str]) -> str:
-    """One line per claim: its verdict, and the count of comparisons behind every variant."""
+    """A claim in one line: its verdict, and for every variant the verdicts of its comparisons."""
     parts = []
     for variant, counts in found["counts"].items():
         total = sum(counts.values())
@@ -68,7 +68,7 @@ def claim_sentence(claim: str, found: JsonDict, labels: Mapping[str, str]) -> st
 
 
 def comparison_sentence(protocol: Protocol, c: Comparison, labels: Mapping[str, str]) -> str:
-    """One line per comparison: effect, interval, pairs, adjusted p-values, verdict."""
+    """A comparison in one line: effect, interval, pairs, p-values and verdict."""
     who = f"{labels.get(c.sspo, c.sspo)} against {labels.get(c.baseline, c.baseline)}"
     head = f"{c.claim}, {c.measure}, {c.regime}: {who}"
     if c.effect is None:

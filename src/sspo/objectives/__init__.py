@@ -1,4 +1,4 @@
-"""The losses and gates of the paper, for any trainer; they need PyTorch alone."""
+"""The losses and gates of the paper, for use in any trainer; they need only PyTorch."""
 
 from sspo.objectives.gates import GATES
 from sspo.objectives.losses import LOSSES

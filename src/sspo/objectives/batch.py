@@ -1,4 +1,4 @@
-"""What every objective computes with: checked float inputs, and means over their tokens."""
+"""The inputs of every objective, checked and widened, and the means over their tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_LOG_RATIO = 60.0
 
 @dataclass(frozen=True)
 class Batch:
-    """Checked float inputs of a loss: log_ratio, mask (B, T); advantages, lengths (B, 1)."""
+    """Checked inputs of a loss: logprobs, log_ratio (nats), mask (B, T); advantages, lengths (B, 1)."""
 
     logprobs: Tensor
     log_ratio: Tensor
@@ -31,7 +31,7 @@ class Batch:
 
 
 def prepare(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Batch:
-    """Check and widen a loss's inputs; what stands on masked positions is forgotten.
+    """Check and widen the inputs of a loss; values on masked positions become 0.
 
     Args:
         logprobs: (B, T) in nats, with gradient.
@@ -40,7 +40,7 @@ def prepare(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Te
         mask: (B, T), 1 on response tokens.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
     """
     if not logprobs.shape == old_logprobs.shape == mask.shape or logprobs.ndim != 2:
         raise ValueError(
@@ -54,7 +54,7 @@ def prepare(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Te
     logprobs = widen(logprobs)
     dtype = logprobs.dtype
     mask = mask.to(dtype)
-    # where(), not multiplication: padding may hold inf, and 0 * inf is NaN.
+    # Multiplying by the mask would not do: padding may hold inf, and 0 * inf is NaN.
     logprobs = torch.where(mask > 0, logprobs, 0.0)
     old_logprobs = torch.where(mask > 0, old_logprobs.to(dtype), 0.0)
     log_ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
@@ -63,5 +63,5 @@ def prepare(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Te
 
 
 def widen(values: Tensor) -> Tensor:
-    """float64 stays, everything else becomes float32."""
+    """The values as float32, or unchanged if they are float64."""
     return values if values.dtype == torch.float64 else values.float()

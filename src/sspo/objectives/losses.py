@@ -1,23 +1,23 @@
-"""The objectives: SSPO and its baselines, one short pure function each, in the table ``LOSSES``.
+"""The objectives: SSPO and its baselines, each a short pure function in the table ``LOSSES``.
 
-Every entry is called alike, ``LOSSES[name](logprobs, old_logprobs, advantages, mask, **params)``, and
-returns ``(loss, stats)``:
+Every entry is called as ``LOSSES[name](logprobs, old_logprobs, advantages, mask, **params)`` and returns
+``(loss, stats)``:
 
 - ``logprobs`` (B, T): log pi_theta of the sampled response tokens, in nats, with gradient;
-- ``old_logprobs`` (B, T): the same under the policy at rollout time;
+- ``old_logprobs`` (B, T): the same under the policy at the time of the rollout;
 - ``advantages`` (B,): one A_i per response;
 - ``mask`` (B, T): 1 on response tokens (the end token included), 0 on padding;
-- ``loss``: scalar, the negative objective, averaged over what the table says;
-- ``stats``: detached tensors with leading dimension B, so that micro-batches concatenate exactly:
-  ``log_ratio`` (B, T) and ``sequence_weight`` (B,), the response's importance weight divided by its
-  on-policy value, so that it is 1 for every objective at r = 1.
+- ``loss``: scalar, the negative objective, averaged as the table says;
+- ``stats``: detached tensors with leading dimension B, so that those of micro-batches can be concatenated:
+  ``log_ratio`` (B, T) in nats, and ``sequence_weight`` (B,), the response's importance weight divided by
+  its on-policy value, so that it is 1 for every objective at r = 1.
 
-A function of the table takes the prepared ``Batch`` and its own parameters. It returns what is maximised,
+A function in the table takes the prepared ``Batch`` and its own parameters. It returns what is maximised,
 per token (B, T) or per response (B, 1), and the importance weight (B, 1) for ``stats``. In formulas r is a
 token's ratio, l = log r, s a response's weight, A its advantage and n its number of tokens.
 
-Arithmetic is float32 whatever comes in (float64 stays float64) and happens in log space. Loss values
-of different objectives are not comparable (f(1) = 2 / tau for the sigmoid gate); gradients are.
+Arithmetic is in log space and in float32 whatever comes in, except that float64 stays float64. Gradients
+of different objectives are comparable; loss values are not, since f(1) = 2 / tau for the sigmoid gate.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def clipped_tokens(batch: Batch, *, clip_low: float, clip_high: float) -> TermsA
 def cispo(batch: Batch, *, clip_high: float) -> TermsAndWeight:
     """CISPO (arXiv 2506.13585): sg(min(r, 1 + hi)) A log pi, (B, T).
 
-    The weight is capped, never the gradient's path: every token keeps contributing.
+    Only the weight is capped, so every token keeps contributing to the gradient.
     """
     _require(clip_high > 0.0, "clip_high", clip_high, "positive")
     weight = batch.log_ratio.exp().clamp(max=1.0 + clip_high).detach()
@@ -65,10 +65,10 @@ def gspo(batch: Batch, *, clip_low: float, clip_high: float) -> TermsAndWeight:
 
 
 def gmpo(batch: Batch, *, clip: float) -> TermsAndWeight:
-    """GMPO (arXiv 2507.20673): A exp(mean_t l~), the log-ratio clipped on one side only, (B, 1).
+    """GMPO (arXiv 2507.20673): A exp(mean_t l~), with l~ clipped on one side only, (B, 1).
 
-    l~ = min(l, c) for A > 0 and max(l, -c) for A < 0, c in nats: as in PPO, a token is cut off only
-    on the side towards which its advantage would push it.
+    l~ = min(l, c) for A > 0 and max(l, -c) for A < 0, with c in nats. As in PPO, a token is cut off only
+    on the side towards which its advantage pushes it.
     """
     _require(clip > 0.0, "clip", clip, "positive")
     log_ratio, positive = batch.log_ratio, batch.advantages > 0.0
@@ -87,11 +87,11 @@ def sapo(
 ) -> TermsAndWeight:
     """SAPO (arXiv 2511.20347): A mean_t f(r), f(r) = (4 / tau) sigmoid(tau (r - 1)), (B, 1).
 
-    tau is ``tau_pos`` for A > 0 and ``tau_neg`` otherwise. The published method has the sigmoid gate;
-    any other gate here is ours, to separate the gate from the level at which it acts.
-    ``pessimistic`` (ours) makes it ``pessimistic_log_gate``: the coefficient of
-    grad log pi_{i,t} is then (A_i / n_i) r where A has not been followed yet, as in PPO, and
-    (A_i / n_i) f_p(r) w(d) / w(0) where it has.
+    tau is ``tau_pos`` for A > 0 and ``tau_neg`` otherwise. The published method has the sigmoid gate.
+    Other gates are ours; they separate the effect of the gate from that of the level at which it acts.
+    ``pessimistic`` (ours) uses ``pessimistic_log_gate``, which defines d, f_p and w(d). The coefficient of
+    grad log pi_{i,t} is then (A_i / n_i) r for d <= 0, as in PPO, and (A_i / n_i) f_p(r) w(d) / w(0)
+    for d > 0.
     """
     log_f, log_f_at_1 = _gated(batch, gate, tau_pos, tau_neg, pessimistic)
     weight = batch.sequence_mean((log_f - log_f_at_1).exp())
@@ -105,8 +105,8 @@ def sspo(
 
     The coefficient of grad log pi_{i,t} is (A_i / n_i) s_i w(r_{i,t}) with s_i = exp(mean_t log f)
     and w = d log f / d log r. tau is ``tau_pos`` for A > 0 and ``tau_neg`` otherwise; ``gate`` is a
-    key of ``GATES``. ``pessimistic`` (ours) makes it ``pessimistic_log_gate``: w is then 1 where A
-    has not been followed yet, as in GMPO, and w(d) / w(0) where it has.
+    key of ``GATES``. ``pessimistic`` (ours) uses ``pessimistic_log_gate``, which defines d and w(d): the
+    weight is then 1 for d <= 0, as in GMPO, and w(d) / w(0) for d > 0.
     """
     log_f, log_f_at_1 = _gated(batch, gate, tau_pos, tau_neg, pessimistic)
     log_weight = batch.sequence_mean(log_f)
@@ -119,10 +119,11 @@ class Objective:
 
     Attributes:
         function: (batch, **params) -> what is maximised, and the importance weight.
-        terms: what the function returns: "token" terms (B, T) or "response" terms (B, 1).
-        over: the mean that makes a loss of them: over "responses", of their own means where the terms
-            are tokens; over all "tokens" of the batch; or over responses of their sum divided by a
-            constant "length", the parameter ``max_response_tokens``.
+        terms: whether the function returns "token" terms (B, T) or "response" terms (B, 1).
+        over: how the terms are averaged. "responses" is the mean over responses, each of which is the
+            mean over its own tokens if the terms are tokens. "tokens" is the mean over all tokens of the
+            batch. "length" is the mean over responses of their sum of terms divided by a constant, the
+            parameter ``max_response_tokens``.
     """
 
     function: Callable[..., TermsAndWeight]
@@ -137,10 +138,10 @@ class Objective:
         mask: Tensor,
         **params: object,
     ) -> LossAndStats:
-        """The loss and its statistics, see the module.
+        """The loss and its statistics, as the module describes them.
 
         Raises:
-            ValueError: shapes that do not fit together, or a parameter out of its range.
+            ValueError: the shapes do not fit together, or a parameter is out of its range.
         """
         batch = prepare(logprobs, old_logprobs, advantages, mask)
         length = params.pop(LENGTH, None) if self.over == "length" else None
@@ -156,15 +157,15 @@ class Objective:
         return (batch.sequence_mean(terms) if self.terms == "token" else terms).mean()
 
     def parameters(self) -> dict[str, bool]:
-        """Names of its parameters, and whether each has to be given."""
+        """Parameter -> whether it has to be given."""
         found = inspect.signature(self.function).parameters.values()
         own = {p.name: p.default is p.empty for p in found if p.kind is p.KEYWORD_ONLY}
         return own | ({LENGTH: True} if self.over == "length" else {})
 
     def units(self, mask: Tensor) -> float:
-        """How many tokens or responses, whichever its mean is over, a batch with this (B, T) mask has.
+        """The number of tokens or responses, whichever the mean is over, in a batch with this (B, T) mask.
 
-        The trainer weighs micro-batches by it, so that no gradient depends on how they are split.
+        The trainer weighs micro-batches by it, so that gradients do not depend on how a batch is split.
         """
         return mask.sum(dtype=torch.float64).item() if self.over == "tokens" else float(len(mask))
 
@@ -184,10 +185,11 @@ LOSSES: dict[str, Objective] = {
 def check_objective(name: str, params: dict[str, object]) -> None:
     """Refuse an objective or parameters that cannot run, before any compute is spent.
 
-    The loss itself is the judge: it is called once on a one-token batch, so its own checks apply.
+    The loss is called once on a batch of one token, so that its own checks apply.
 
     Raises:
-        ValueError: unknown objective, missing, unknown or impossible parameter; the message names it.
+        ValueError: the objective is unknown, or a parameter is missing, unknown or impossible; the
+            message names it.
     """
     if name not in LOSSES:
         raise ValueError(f"unknown objective {name!r}; choose one of {', '.join(LOSSES)}")
@@ -206,19 +208,19 @@ def check_objective(name: str, params: dict[str, object]) -> None:
 
 
 def token_coefficients(grad: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
-    """Each token's gradient relative to plain REINFORCE, from the gradient of a loss.
+    """Each token's gradient relative to REINFORCE: c = -n_i (dL / d log pi_{i,t}) / A_i.
 
-    With c = -n_i (dL / d log pi_{i,t}) / A_i a response's tokens are pushed c times as hard as
-    on-policy: 1 at r = 1 for objectives that average over a response's own tokens, 0 where a hard clip
-    cuts off.
+    A token is pushed c times as hard as it would be on-policy. For objectives that average over a
+    response's own tokens c is 1 at r = 1; where a hard clip cuts off, c is 0.
 
     Args:
-        grad: (B, T) gradient of B times the mean loss (sum over responses) w.r.t. ``logprobs``.
+        grad: (B, T) gradient w.r.t. ``logprobs`` of the loss summed over responses, which is B times
+            the mean loss.
         advantages: (B,).
         mask: (B, T).
 
     Returns:
-        (B, T) coefficients, NaN where the mask or the advantage is 0.
+        (B, T) coefficients, which are NaN where the mask or the advantage is 0.
     """
     lengths = mask.sum(dim=1, keepdim=True, dtype=grad.dtype).clamp(min=1.0)
     defined = mask.bool() & (advantages.unsqueeze(1) != 0.0)
@@ -227,9 +229,10 @@ def token_coefficients(grad: Tensor, advantages: Tensor, mask: Tensor) -> Tensor
 
 
 def k3_divergence(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Per-token estimate of KL(pi || ref) in nats, exp(d) - d - 1 with d = log ref - log pi.
+    """GRPO's "k3" estimate of KL(pi || ref) per token, in nats (arXiv 2402.03300).
 
-    Unbiased when the tokens come from pi, and never negative (the "k3" estimator used by GRPO).
+    It is exp(d) - d - 1 with d = log ref - log pi, which is never negative, and unbiased for tokens
+    sampled from pi.
     """
     difference = widen(reference_logprobs) - widen(logprobs)
     difference = difference.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
@@ -245,7 +248,7 @@ def _clipped(ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: floa
 def _gated(
     batch: Batch, gate: str, tau_pos: float, tau_neg: float, pessimistic: bool
 ) -> tuple[Tensor, Tensor]:
-    """(B, T) log f(r) with each response's tau, and (B, 1) its value at r = 1."""
+    """log f(r) with each response's tau (B, T), and its value at r = 1 (B, 1)."""
     for key, value in (("tau_pos", tau_pos), ("tau_neg", tau_neg)):
         _require(0.0 < value < math.inf, key, value, "positive and finite")
     _require(isinstance(pessimistic, bool), "pessimistic", pessimistic, "true or false")

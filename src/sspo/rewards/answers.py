@@ -1,6 +1,6 @@
-r"""What a mathematical response states as its answer: the last ``\boxed{...}``, or after ``####``.
+r"""The answer that a mathematical response states: in its last ``\boxed{...}``, or after ``####``.
 
-Nothing here parses mathematics. Everything is linear in the length of the text.
+Nothing here parses mathematics, and everything takes time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ _MATH = [
 ]
 _ABOUT = re.compile(r"^(?:\\approx|\\simeq|\\sim|\u2248)(?![a-zA-Z])\s*")
 _SCIENTIFIC = re.compile(r"(?<![\w.])([+-]?[0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]+)(?![\w.])")
-# 13\,535 or 13 535, which math-verify takes for a product or for a mixed number.
+# As in 13\,535 and 13 535, which math-verify takes for a product or for a mixed number.
 _SEPARATOR = re.compile(r"\\[,;: ]|~|\{,\}|[ \u00a0\u202f]")
 _THOUSANDS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:(?:{_SEPARATOR.pattern})[0-9]{{3}})+(?:\.[0-9]+)?")
-_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")  # but not that of 2 1/2
+_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")  # but not the space in 2 1/2
 _INTEGER = re.compile(r"-?(?:[0-9]{1,18}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,5})")
 
 
 def find_answer(text: str, limit: int) -> str | None:
     r"""The stated answer, or None without one.
 
-    The last ``\boxed{`` counts wherever it stands, and nothing else does once there is one; in a text
-    without a box, the rest of the line after the last ``####`` (GSM8K).
+    In a text with a ``\boxed{`` only the last one counts, wherever it stands. In a text without a box
+    the rest of the line after the last ``####`` counts (GSM8K).
 
     Args:
         text: a response.
-        limit: at most ``limit + 1`` characters of an answer are read and returned.
+        limit: at most ``limit + 1`` characters of an answer are read and returned, so that the caller
+            sees when it is too long.
     """
     start = _last_box(text)
     if start is not None:
@@ -54,7 +55,7 @@ def find_answer(text: str, limit: int) -> str | None:
 
 
 def normalize(answer: str) -> str:
-    """Take off what carries no mathematics, and write numbers as LaTeX does (e is Euler's there)."""
+    """The answer without what carries no mathematics, and with 1e5 in LaTeX's form (e is Euler's there)."""
     answer = " ".join(answer.split()).removesuffix(".").rstrip()
     for pattern in _MATH:
         if match := pattern.fullmatch(answer):
@@ -66,9 +67,9 @@ def normalize(answer: str) -> str:
 
 
 def vote(answer: str) -> str:
-    r"""The form in which answers vote: what is typeset in another way only (``\dfrac12``) is one answer.
+    r"""The form in which answers vote: typesetting (``\dfrac12``) does not tell answers apart.
 
-    Equal values in other forms, such as 0.5 and a half, stay two answers.
+    Equal values that are written differently, such as 0.5 and a half, stay two answers.
     """
     answer = normalize(answer)
     value = as_integer(answer)
@@ -81,7 +82,7 @@ def as_integer(answer: str) -> int | None:
 
 
 def _last_box(text: str) -> int | None:
-    """Where the content of the last box starts."""
+    """The index at which the content of the last box starts."""
     end = len(text)
     while (place := text.rfind(BOX, 0, end)) >= 0:
         if match := _OPENING.match(text, place + len(BOX)):
@@ -91,7 +92,7 @@ def _last_box(text: str) -> int | None:
 
 
 def _braced(text: str, start: int, limit: int) -> str | None:
-    """The text up to the brace that closes the group; None where the response ends first."""
+    """The text up to the brace that closes the group; None if the response ends before it."""
     depth, stop = 1, start + limit + 1
     for match in _BRACES.finditer(text, start, stop):
         depth += {"{": 1, "}": -1}.get(match[0], 0)

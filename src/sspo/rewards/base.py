@@ -1,4 +1,4 @@
-"""The reward at the end of a response: 1 for the right answer, 0 for anything else."""
+"""The reward of a whole response: 1 for the right answer, 0 for anything else."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ANSWER_MARK = "#"
 
 @dataclass(frozen=True)
 class Reward:
-    """``value`` is 0 or 1.
+    """What a response earns.
 
     Attributes:
         value: 0.0 or 1.0.
         reason: why, for the metrics.
-        answer: what the response states, in the form that votes of maj@k are counted by; None when it
-            states nothing.
+        answer: the answer that the response states, in the form in which maj@k counts votes; None if it
+            states none.
     """
 
     value: float
@@ -37,10 +37,10 @@ RewardFunction = Callable[[str, Completion], Reward]
 def check_golds(
     problems: Sequence[dict[str, object]], reward: RewardFunction, path: str | Path
 ) -> None:
-    """Refuse gold answers that no response could earn, before any compute is spent on them.
+    """Refuse gold answers that no response could match, before any compute is spent on them.
 
     Raises:
-        ConfigError: a gold answer that is not correct for itself; names file, row and reason.
+        ConfigError: a gold answer is not correct for itself; the message names file, row and reason.
     """
     for row, problem in enumerate(problems, start=1):
         reason = judge_gold(str(problem["answer"]), reward)
@@ -53,17 +53,17 @@ def check_golds(
 
 
 def judge_gold(answer: str, reward: RewardFunction) -> Reason:
-    """What the reward says of a response that states the gold answer itself: "correct", or why not."""
+    """The reason that the reward gives for a response that states the gold answer itself."""
     return reward(answer, state_answer(answer)).reason
 
 
 def state_answer(answer: str) -> Completion:
-    """A response that does nothing but state an answer, in the ways that the rewards read."""
+    """A response that does nothing but state an answer, in both forms that the rewards read."""
     return Completion([], rf"\boxed{{{answer}}} {ANSWER_MARK}{answer}", "stop", [])
 
 
 def failure_shares(rewards: Iterable[Reward]) -> dict[str, float]:
-    """Share of the responses that failed for each reason; with ``correct`` they would add up to 1."""
+    """Reason -> share of the responses that failed for it; with ``correct`` they would add up to 1."""
     reasons = [r.reason for r in rewards]
     return {
         reason: reasons.count(reason) / len(reasons)

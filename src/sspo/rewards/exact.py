@@ -1,4 +1,4 @@
-"""The reward of the procedural tasks: the answer after the last mark, character for character."""
+"""The reward of the procedural tasks compares the answer after the last mark with the right one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from sspo.rollout.engine import Completion
 
 
 def extract_answer(text: str) -> str | None:
-    """What follows the last ``#`` (as in GSM8K's ``####``), or None without one."""
+    """The text after the last ``#`` (as in GSM8K's ``####``); None without one."""
     _, mark, answer = text.rpartition(ANSWER_MARK)
     return answer.strip() if mark else None
 
 
 def exact_reward(answer: str, completion: Completion) -> Reward:
-    """1 when the response ended by itself and its answer equals ``answer`` character for character.
+    """1 if the response ended by itself and its answer equals ``answer`` character for character.
 
-    Total: any completion gives 0 or 1, never an exception.
+    Any completion gives 0 or 1; none raises.
     """
     given = extract_answer(completion.text)
     if completion.finish_reason != "stop":

@@ -1,4 +1,4 @@
-"""Which reward a configuration asks for."""
+"""The reward that a configuration asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sspo.rewards.exact import exact_reward
 
 
 def make_reward(config: RewardConfig) -> RewardFunction:
-    """The reward that ``reward.name`` chooses.
+    """Make the reward that ``reward.name`` chooses.
 
     Raises:
         ConfigError: the checker of LaTeX answers does not start.

@@ -1,7 +1,7 @@
-r"""The reward for answers in LaTeX: math-verify, in a process that can be killed.
+r"""The reward for answers in LaTeX asks math-verify, which runs in a process that can be killed.
 
-Limits need no signals in the calling process, so the reward works off the main thread, in forked
-and in spawned processes; every process and its forks start a checker of their own.
+Its limits need no signals in the calling process, so the reward works in any thread, and in forked and
+spawned processes. Every process and each of its forks start a checker of their own.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ REASONS: dict[str, Reason] = {
 }
 
 START_SECONDS = 120.0  # imports and warm-up: about 5 s of an idle core
-# Forks are limited by CPU time, which a busy machine stretches. The caller's patience is the backstop
-# for what CPU time cannot see, and must not run out before.
+# In multiples of the CPU time that a comparison may take. The CPU limit ends what computes too long; the
+# caller's patience ends what does not even compute. A busy machine stretches CPU time, hence the factor.
 PATIENCE = 10.0
 REMEMBERED = 4096
 
-# 62.5\%, which may be answered 62.5; math-verify allows that for whole numbers only.
+# 62.5\% may also be answered 62.5; math-verify allows this for whole numbers only.
 _PERCENT = re.compile(r"([+-]?[0-9]+(?:\.[0-9]+)?) ?\\?%")
 
 
 class MathReward:
-    """1 when the response ended by itself and its answer means what the gold answer means.
+    """1 if the response ended by itself and its answer means what the gold answer means.
 
-    Total: any gold and any completion give 0 or 1 within bounded time and memory, never an exception.
-    The value depends on the two texts alone, apart from ``timeout`` and ``crashed``. Groups
-    repeat their answers, so recent verdicts are kept.
+    Any gold answer and completion give 0 or 1 within bounded time and memory; none raises. The value
+    depends on the two texts alone, apart from ``timeout`` and ``crashed``. Recent verdicts are kept,
+    because the responses of a group repeat their answers.
     """
 
     def __init__(self, config: RewardConfig) -> None:
         """Start the checker.
 
         Raises:
-            ConfigError: it does not start; names the keys to look at.
+            ConfigError: it does not start; the message names the keys to look at.
         """
         self.config = config
         self._forget()
@@ -95,9 +95,8 @@ class MathReward:
 
     def _verdict(self, gold: str, given: str) -> str:
         first, second = as_integer(gold), as_integer(given)
-        if (
-            first is not None and second is not None
-        ):  # as the checker would judge, a test holds that
+        # A shortcut: a test holds that the checker would give the same verdict.
+        if first is not None and second is not None:
             return CORRECT if first == second else WRONG
         with self._lock:
             verdict = self._verdicts.get((gold, given)) or self._checker.ask(gold, given)
@@ -108,7 +107,7 @@ class MathReward:
         return verdict
 
     def _forget(self) -> None:
-        """Fresh state: at the start, and in a fork, where lock and pipes belong to the parent."""
+        """Set up fresh state: at the start, and in a fork, where lock and pipes belong to the parent."""
         self._lock = threading.Lock()
         self._verdicts: dict[tuple[str, str], str] = {}
         self._checker = _Checker(self.config)
@@ -118,7 +117,7 @@ class MathReward:
 
 
 class _Checker:
-    """The process that runs ``math_worker``: started when needed, and again when it has died."""
+    """The process of ``sspo.rewards.worker``, started when needed and again once it has died."""
 
     def __init__(self, config: RewardConfig) -> None:
         self.config = config
@@ -126,7 +125,7 @@ class _Checker:
         self._end: Callable[[], object] = lambda: None
 
     def ask(self, gold: str, answer: str) -> str:
-        """The verdict; a checker that dies is asked again once, in case it was killed from outside."""
+        """The verdict. If the checker dies it is asked once more, in case it was killed from outside."""
         request = f"{json.dumps([gold, answer])}\n".encode()
         for _ in range(2):
             if not self.start():
@@ -142,11 +141,11 @@ class _Checker:
         return CRASHED
 
     def start(self) -> bool:
-        """Start the process unless it is there; whether it can be asked."""
+        """Start the process unless it is there, and say whether it can be asked."""
         if self._process is not None:
             return True
         limits = (str(self.config.time_limit), str(self.config.memory_mb))
-        # -P: the folder of the program holds a statistics.py, which is not the one that others import.
+        # -P keeps the program's own folder off the path: it holds a math.py, which must not hide Python's.
         self._process = subprocess.Popen(
             [sys.executable, "-P", math_worker.__file__, *limits],
             stdin=subprocess.PIPE,
@@ -162,13 +161,13 @@ class _Checker:
         return ready
 
     def kill(self) -> None:
-        """End the process and the comparison it is at."""
+        """End the process and the comparison that it works on."""
         if self._process is not None:
             self._end()
             self._process = None
 
     def _receive(self, seconds: float) -> str | None:
-        """One letter; "" when the process has died, None when the time is up."""
+        """One letter; "" if the process has died, None if the time is up."""
         poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN)
         if not poll.poll(1000.0 * seconds):

@@ -1,4 +1,4 @@
-"""What of a formula is looks alone."""
+"""Typesetting: what changes the looks of a formula and nothing else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ _LOOKS = re.compile(r"\\(?:left|right|displaystyle)(?![a-z])|\\[,;:!]|(?<!\\)\$"
 
 
 def untypeset(formula: str) -> str:
-    r"""A formula without what only sets its looks: sizes, thin spaces, dollar signs, ``\dfrac``."""
+    r"""A formula without sizes, thin spaces and dollar signs, and with ``\frac`` for ``\dfrac``."""
     formula = _LOOKS.sub("", formula)
     return formula.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")

@@ -1,11 +1,11 @@
-"""The process that runs math-verify: a program of its own, started and killed by ``math_reward``.
+"""The program that runs math-verify in a process of its own, which ``sspo.rewards.math`` starts and kills.
 
-Reads one JSON line ``[gold, answer]`` at a time and writes one letter back. Every pair is
-compared in a fork made for it alone. So a verdict depends on nothing that was compared before (sympy
-and math-verify keep caches), and the kernel ends a comparison that outgrows its share of CPU time or
-memory, also inside C code, where Python runs neither signal handlers nor other threads.
+It reads one JSON line ``[gold, answer]`` at a time and writes one letter back. Every pair is compared in
+a fork made for it alone, for two reasons. A verdict depends on nothing that was compared before, although
+sympy and math-verify keep caches. And the kernel ends a comparison that outgrows its CPU time or memory,
+even inside C code, where Python runs neither signal handlers nor other threads.
 
-Started by file name: it must import nothing of the project, and torch least of all.
+It is started by file name and imports nothing of the project, because that would import torch.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Any
 
 READY, CORRECT, WRONG, TIMEOUT, CRASHED = "rcwtx"
 
-# Compared once at the start. The parser learns its grammar from use, half a second for a new kind of
-# expression; forks inherit what it has learnt.
+# These pairs are compared once at the start. The parser learns its grammar from use, which takes half a
+# second for a new kind of expression, and forks inherit what it has learnt.
 WARM_UP = (
     ("12", "-13.5"),
     (r"\left( 3, \frac{\pi}{2} \right)", "(3,2,1)"),
@@ -62,7 +62,7 @@ def main(cpu_seconds: float, memory_mb: int) -> None:
     for gold, answer in WARM_UP:
         equivalent(gold, gold)
         equivalent(gold, answer)
-    gc.freeze()  # a collection in a fork would copy every page that it only meant to look at
+    gc.freeze()  # otherwise a collection in a fork would copy every page that it only looks at
     reply(READY)
     with contextlib.suppress(BrokenPipeError):  # the caller has gone
         for line in sys.stdin.buffer:
@@ -77,7 +77,7 @@ def reply(letter: str) -> None:
 def compare_in_fork(
     equivalent: Callable[[str, str], bool], gold: str, answer: str, cpu_seconds: float
 ) -> str:
-    """The verdict of a process that lives for one comparison."""
+    """The verdict of a process that is forked for this comparison."""
     try:
         child = os.fork()
     except OSError:  # no memory or no process left
@@ -98,24 +98,24 @@ def compare_in_fork(
 
 
 def detach() -> None:
-    """Let go of the caller's pipes, so that their end is seen even while this process computes."""
+    """Close the caller's pipes, so that the caller sees their end even while this process computes."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
 
 
 def load_comparison() -> Callable[[str, str], bool]:
-    """``(gold, answer) -> bool``, made of math-verify; its import takes seconds."""
+    """The comparison ``(gold, answer) -> bool`` by math-verify, whose import takes seconds."""
     from math_verify import LatexExtractionConfig, parse, verify
 
     logging.disable(logging.CRITICAL)
     usual = LatexExtractionConfig(boxed_match_priority=0)
-    # Without this the m of 6m is dropped as metres.
+    # Removing units would drop the m of 6m as metres.
     keep_units = dataclasses.replace(usual.normalization_config, units=False)
     with_variable = dataclasses.replace(usual, normalization_config=keep_units)
 
     def read(latex: str, config: LatexExtractionConfig) -> list[object]:
-        # parsing_timeout None: math-verify's own limits are signals, ours end the process.
+        # No parsing_timeout: math-verify's own limits are signals, while ours end the process.
         return parse(rf"\boxed{{{latex}}}", [config], parsing_timeout=None)
 
     def equivalent(gold: str, answer: str) -> bool:
@@ -129,21 +129,21 @@ def load_comparison() -> Callable[[str, str], bool]:
 
 
 def ends_in_variable(gold: str) -> bool:
-    """Whether one letter follows a number or a group at once, as in ``6m``; a unit stands apart."""
+    """Whether a letter directly follows a number or group, as in ``6m``; a unit is set apart by a space."""
     return re.search(r"[0-9}][a-z]\s*$", gold) is not None
 
 
 def different_bases(gold: str, answer: str) -> bool:
-    """Numerals such as ``52_8`` in two bases; math-verify drops the base, even when both have one."""
+    """Whether these are numerals such as ``52_8`` in two bases; math-verify ignores the bases."""
     numeral = re.compile(r"\s*[0-9A-Z]+_\{?([0-9]+)\}?\s*")
     first, second = numeral.fullmatch(gold), numeral.fullmatch(answer)
     return bool(first and second and int(first[1]) != int(second[1]))
 
 
 def differ_in_size(golds: list[Any], answers: list[Any]) -> bool:
-    """Whether two numbers near 0 pass for equal only by math-verify's absolute tolerances (1e-6, 1e-15)."""
+    """Whether two numbers near 0 are equal only by math-verify's absolute tolerances (1e-6, 1e-15)."""
     for gold, answer in product(golds, answers):
-        with contextlib.suppress(Exception):  # text, sets, symbols: the tolerance is not at play
+        with contextlib.suppress(Exception):  # text, sets and symbols are no numbers
             first, second = complex(gold), complex(answer)
             largest = max(abs(first), abs(second))
             return 0.0 < largest < 1e-3 and abs(first - second) > 1e-3 * largest

@@ -1,16 +1,16 @@
-"""An exact study: a policy so small that every response can be enumerated, and no sampling noise.
+"""An exact study: a policy so small that every response can be enumerated, without sampling noise.
 
 A world holds every response over a few tokens. The policy is a table of logits, one row per prompt
-and prefix. For a behaviour policy pi_old that drifts away from the current pi, each objective of
-``sspo.objectives.losses.LOSSES`` (the real function) gives an expected gradient, compared with the true
-gradient of the expected reward at pi.
+and prefix. The behaviour policy pi_old drifts away from the current pi. Under it each objective of
+``sspo.objectives.losses.LOSSES`` (the real function) has an expected gradient, which is compared with the
+true gradient of the expected reward at pi.
 
-Why single responses, not groups: every objective is positively homogeneous in A, and in a group of
-G a response's advantage depends on its own reward and on how many of the other G - 1 are right,
-which are independent of it. Per prompt the expected gradient over groups is therefore that over
-single responses with A = R - E[R], times a positive number (by enumeration of groups in
-``tests/test_exact.py``). Token-mean objectives are taken in the limit of a large batch, where their
-denominator is the expected length.
+Single responses are enough, and groups need not be enumerated: every objective is positively homogeneous
+in A, and in a group of G a response's advantage depends on its own reward and on how many of the other
+G - 1 are right, which are independent of it. Per prompt the expected gradient over groups is therefore
+the one over single responses with A = R - E[R], times a positive number. A test enumerates whole groups
+to check this. Token-mean objectives are taken in the limit of a large batch, where their denominator is
+the expected length.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ QUADRANTS = ("pos_up", "pos_down", "neg_up", "neg_down")
 
 @dataclass(frozen=True)
 class World:
-    """Every response that can be given, N of at most T tokens.
+    """All N possible responses, of at most T tokens.
 
     Attributes:
         tokens: (N, T) token numbers, 0 on padding.
         mask: (N, T), 1 on response tokens.
-        nodes: (N, T) the prefix that each token follows, a row of the logit table.
+        nodes: (N, T) the prefix that each token follows, as a row of the logit table.
         rewards: (prompts, N), 0 or 1.
         vocabulary: number of tokens.
     """
@@ -59,12 +59,12 @@ class World:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an objective makes of all responses, weighted by their probability under pi_old.
+    """An objective's gradient over all responses, weighted by their probability under pi_old.
 
     Attributes:
         mean: (prompts, prefixes, vocabulary) expected ascent direction.
-        variance: of a single response's gradient around it, summed over the table.
-        coefficient: (prompts, N, T) factor of grad log pi of every token.
+        variance: of a single response's gradient around that mean, summed over the table.
+        coefficient: (prompts, N, T) the factor of each token's grad log pi.
         log_ratio: (prompts, N, T) in nats.
         advantages: (prompts, N).
         weight: (prompts, N) pi_old(y | x) / prompts.
@@ -82,8 +82,8 @@ def enumerate_world(vocabulary: int, max_tokens: int, prompts: int, variable: bo
     """All responses over ``vocabulary`` tokens, and which of them are right.
 
     Prompt x asks for a response whose tokens sum to x modulo the vocabulary. With ``variable``
-    lengths token 0 ends a response, and one cut off at ``max_tokens`` is wrong, as in training;
-    otherwise every response has ``max_tokens`` tokens.
+    lengths token 0 ends a response, and a response that is cut off at ``max_tokens`` is wrong, as in
+    training. Otherwise every response has ``max_tokens`` tokens.
     """
     found = {
         _ended(word, variable) for word in itertools.product(range(vocabulary), repeat=max_tokens)
@@ -107,12 +107,12 @@ def enumerate_world(vocabulary: int, max_tokens: int, prompts: int, variable: bo
 
 
 def response_logprobs(world: World, logits: Tensor) -> Tensor:
-    """(prompts, N, T) log pi of every token of every response; 0 on padding."""
+    """(prompts, N, T) log pi of every token of every response, in nats; 0 on padding."""
     return logits.log_softmax(dim=-1)[:, world.nodes, world.tokens] * world.mask
 
 
 def expected_reward(world: World, logits: Tensor) -> Tensor:
-    """J, the mean over prompts of sum_y pi(y | x) R(x, y): a scalar with gradient."""
+    """J, the mean over prompts of sum_y pi(y | x) R(x, y), as a scalar with gradient."""
     probabilities = response_logprobs(world, logits).sum(dim=-1).exp()
     return (probabilities * world.rewards).sum(dim=-1).mean()
 
@@ -124,7 +124,7 @@ def policy_gradient(world: World, logits: Tensor) -> Tensor:
 
 
 def exact_advantages(world: World, logits: Tensor, normalize_std: bool) -> Tensor:
-    """(prompts, N): R - E[R], over the standard deviation of R where asked for."""
+    """(prompts, N) R - E[R], divided by the standard deviation of R if ``normalize_std``."""
     probabilities = response_logprobs(world, logits).sum(dim=-1).exp()
     share = (probabilities * world.rewards).sum(dim=-1, keepdim=True)
     advantages = world.rewards - share
@@ -134,14 +134,14 @@ def exact_advantages(world: World, logits: Tensor, normalize_std: bool) -> Tenso
 def estimate(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> Estimate:
     """The expected gradient of a method at ``logits`` from responses of ``old``, and its variance.
 
-    Tokens of one response follow different prefixes and so move different rows of the table: the
-    squared norm of a response's gradient is the sum over its tokens of
-    coefficient^2 |grad log pi|^2, where |grad log pi|^2 = 1 - 2 pi(token) + sum pi^2.
+    The tokens of a response follow different prefixes and so move different rows of the table. The
+    squared norm of its gradient is therefore the sum over tokens of coefficient^2 |grad log pi|^2, where
+    |grad log pi|^2 = 1 - 2 pi(token) + sum pi^2.
 
     Args:
         world: the responses.
         logits: (prompts, prefixes, vocabulary) current policy.
-        old: the same for the behaviour policy.
+        old: (prompts, prefixes, vocabulary) behaviour policy.
         method: ``objective``, ``params`` and ``normalize_std``.
     """
     policy = logits.log_softmax(dim=-1)
@@ -158,13 +158,13 @@ def estimate(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> Est
 
 
 def moved(world: World, old: Tensor, direction: Tensor, drift: float) -> Tensor:
-    """The policy that lies ahead of ``old`` along ``direction`` by ``drift``.
+    """The policy at distance ``drift`` from ``old`` along ``direction``, found by bisection.
 
     Drift is the root mean square of the token log-ratios log pi - log pi_old, in nats, over the
     tokens that pi_old samples.
 
     Raises:
-        ValueError: no such policy along the direction.
+        ValueError: there is no such policy along the direction.
     """
     if drift == 0.0:
         return old
@@ -186,14 +186,16 @@ def describe(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> Qua
     """An objective's expected gradient against the true one, and where its mass comes from.
 
     - ``cosine``: of the expected and the true gradient.
-    - ``gain``: length of its part along the true gradient; ``relative_bias``: |scaled expected - true|
-      / |true|; ``variance``: of one response / |true|^2. All three after a scaling by which the
-      objective has gain 1 on-policy, because objectives differ by constants that a learning rate
-      absorbs.
-    - ``mass_*``: the sum of |coefficient| over a quadrant (sign of A, side of r; tokens at r = 1 are
-      in none), as a share of the on-policy sum over all tokens.
-    - ``weight_*``: the same over the on-policy sum of those same tokens: 1 open, 0 closed, None where
-      there are no such tokens.
+    - ``gain``: length of its part along the true gradient, over |true|.
+    - ``relative_bias``: |scaled expected - true| / |true|.
+    - ``variance``: of one response's gradient, over |true|^2.
+    - ``mass_*``: the sum of |coefficient| over a quadrant (sign of A, side of r; tokens at r = 1 are in
+      none), as a share of the on-policy sum over all tokens.
+    - ``weight_*``: the same sum over the on-policy sum of the same tokens: 1 where the gate is open, 0
+      where it is closed, None where there are no such tokens.
+
+    Gain, bias and variance are those of the objective scaled so that its gain is 1 on-policy, because
+    objectives differ by constants that a learning rate absorbs.
     """
     truth = policy_gradient(world, logits)
     found = estimate(world, logits, old, method)
@@ -212,11 +214,11 @@ def describe(world: World, logits: Tensor, old: Tensor, method: JsonDict) -> Qua
 def exact_study(config: ExactStudyConfig) -> DataFrame:
     """``describe`` for every length rule, drift direction, draw, drift and method.
 
-    ``random`` drift goes along Gaussian noise in the logits; ``ascent`` along the true gradient, as
+    ``random`` drift goes along Gaussian noise in the logits. ``ascent`` goes along the true gradient, as
     when a policy learns from its rollout: tokens of responses with A > 0 then mostly have r > 1.
 
     Returns:
-        A row per combination: method, lengths, direction, draw, drift (nats), and ``describe``'s.
+        A row per combination: method, lengths, direction, draw, drift (nats), and what ``describe`` says.
     """
     rows: list[JsonDict] = []
     for variable in (False, True):
@@ -247,10 +249,10 @@ def _drift_rows(
 def _coefficients(
     world: World, now: Tensor, then: Tensor, advantages: Tensor, weight: Tensor, method: JsonDict
 ) -> Tensor:
-    """(prompts, N, T) minus the gradient of a response's share of the loss, by log-probability.
+    """(prompts, N, T) minus the derivative of a response's own loss by its log-probabilities.
 
-    A batch weighs its responses alike, so a gradient of its mean loss is undone by their number
-    (or, for token means, by the number of tokens) and done again with the expected one.
+    The mean loss of a batch divides by the number of its responses, so its gradient is multiplied by that
+    number again. For token means the number of tokens takes its place, over the expected length.
     """
     objective = LOSSES[method["objective"]]
     rows, length = now[..., 0].numel(), now.shape[-1]

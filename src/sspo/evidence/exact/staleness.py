@@ -1,10 +1,10 @@
 """What stale responses do to a policy: two small experiments with the real objectives.
 
-``push_down``: one bad response is used again and again; how unlikely does it become?
-``stale_training``: a small policy is trained from sampled groups, the same number of them and of
-updates spread over more or fewer rollouts; its expected reward is exact.
-Where ``sspo.evidence.exact.gradients`` shows the bias of an objective without noise, these show
-what it does with the few responses that training really has.
+``push_down`` uses one bad response again and again, and shows how unlikely it becomes.
+``stale_training`` trains a small policy from sampled groups and computes its expected reward exactly. The
+number of groups and updates is fixed; they are spread over more or fewer rollouts.
+``sspo.evidence.exact.gradients`` shows the bias of an objective without noise. These experiments show what
+an objective does with the few responses that training really has.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sspo.objectives.losses import LOSSES, token_coefficients
 def push_down(config: ExactStudyConfig) -> DataFrame:
     """How far every method drives the log-ratio of a response with A < 0 that is never renewed.
 
-    Each push moves all tokens of the response by ``push_size`` nats times their coefficient, so that
-    an on-policy objective would go down by ``push_size`` per push; a method without a limit keeps
-    falling, a hard clip stays at its bound.
+    Each push moves all tokens of the response by ``push_size`` nats times their coefficient, so an
+    on-policy objective would go down by ``push_size`` per push. The log-ratio stops at the bound of a
+    hard clip, and falls without end under a method that has no limit.
 
     Returns:
         A row per method and push: method, push, log_ratio (nats), coefficient (1 on-policy).
@@ -45,18 +45,18 @@ def push_down(config: ExactStudyConfig) -> DataFrame:
 def stale_training(config: ExactStudyConfig) -> DataFrame:
     """Train a small policy by every method, from fresh and from stale responses.
 
-    Its logits are linear in ``features`` random features of prompt and prefix, fewer than there are
-    prefixes, so that pushing one response moves others, as in a network. Every run makes ``updates``
-    updates, each on its own group of responses per prompt; with more ``updates_per_rollout`` these
-    come from an older policy. The optimizer is the trainer's, AdamW, without decay. A draw has one
-    start and one stream of random numbers, the same for every method.
+    The policy's logits are linear in ``features`` random features of prompt and prefix. There are fewer
+    features than prefixes, so pushing one response moves others, as in a network. Every run makes
+    ``updates`` updates, each on its own group of responses per prompt; with more ``updates_per_rollout``
+    these come from an older policy. The optimizer is the trainer's (AdamW), without decay. Within a draw
+    every method has the same start and the same stream of random numbers.
 
     Returns:
-        A row per method, updates_per_rollout, learning_rate, draw and finished rollout: update,
+        A row per method, updates_per_rollout, learning_rate, draw and finished rollout, with update,
         reward (exact) and log_ratio (root mean square over tokens of the last update, nats).
 
     Raises:
-        ValueError: updates that do not divide into rollouts.
+        ValueError: ``updates`` does not divide into rollouts.
     """
     for count in config.updates_per_rollout:
         if config.updates % count:
@@ -79,7 +79,7 @@ def stale_training(config: ExactStudyConfig) -> DataFrame:
 def _pushed(method: JsonDict, log_ratio: float, length: int) -> float:
     """The coefficient of a response with A = -1 whose tokens all have this log-ratio."""
     objective = LOSSES[method["objective"]]
-    # A token can lose any number of nats, so old log-probabilities of 0 stand for any others.
+    # Only the difference matters to an objective, so old log-probabilities of 0 stand for any others.
     leaf = torch.full((1, length), log_ratio, dtype=torch.float64, requires_grad=True)
     old, advantages = torch.zeros_like(leaf), -torch.ones(1, dtype=torch.float64)
     loss, _ = objective(leaf, old, advantages, torch.ones_like(leaf), **method["params"])
@@ -120,7 +120,7 @@ def _update(
     drawn: Tensor,
     method: JsonDict,
 ) -> float:
-    """One update on the (prompts, group) responses drawn; their log-ratio's root mean square."""
+    """One update on the (prompts, group) responses drawn; returns the RMS of their log-ratios (nats)."""
     prompt = torch.arange(len(drawn)).unsqueeze(1)
     rewards, mask = world.rewards[prompt, drawn], world.mask[drawn].flatten(0, 1)
     advantages = group_advantages(rewards, normalize_std=method["normalize_std"]).flatten()
