@@ -103,10 +103,3 @@ def test_every_rule_writes_a_log_of_its_own():
 def test_files_are_formatted():
     command = [BIN / "snakefmt", "--check", "Snakefile", "workflow"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-
-
-def test_snakemakes_own_lint_misses_nothing_but_an_environment_per_rule():
-    """All rules share one environment, which is activated before Snakemake starts."""
-    found = subprocess.run([BIN / "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True)
-    titles = set(re.findall(r"^ +\* (.*):$", found.stdout + found.stderr, flags=re.MULTILINE))
-    assert titles == {"Specify a conda environment or container for each rule."}
