@@ -55,9 +55,9 @@ verify: environment config ## do results and figures still match the hashes reco
 
 reference: config ## copy a finished profile's figures, verdicts and tables to docs/
 	mkdir -p docs/$(PROFILE)
-	cp $(FIGURES)/*.png $(FIGURES)/*.json docs/$(PROFILE)
+	for kind in png json html md csv; do cp $(FIGURES)/[ft]*.$$kind docs/$(PROFILE); done
 	cp $(RESULTS)/claims.md $(RESULTS)/claims.json $(RESULTS)/environment.json docs/$(PROFILE)
-	cp $(RESULTS)/summary/runs.csv $(wildcard $(RESULTS)/tuning/trials.csv) docs/$(PROFILE)
+	cp $(RESULTS)/summary/runs.csv $(RESULTS)/factorial.csv $(wildcard $(RESULTS)/tuning/trials.csv) docs/$(PROFILE)
 
 #:
 check: lint types ## lint, types and the fast tests: before every commit
@@ -172,7 +172,8 @@ config:
 	  $(basename $(notdir $(wildcard config/*.yaml))) >&2; exit 1; }; done
 
 clean: ## remove results and figures
-	rm -rf results figures .snakemake
+	git clean --quiet -dfx results figures .snakemake 2>/dev/null || \
+	  find results figures .snakemake -mindepth 1 ! -name README.md -delete
 
 #:
 #: CONFIG=smoke   another profile of config/, or several, the last one over the others
