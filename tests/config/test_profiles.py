@@ -280,7 +280,7 @@ def test_shipped_configurations_are_valid(overlay, monkeypatch):
     names = config["experiment"]["methods"] + ["supervised"] * config["experiment"]["control"]
     runs = {f"runs/{name}-s{seed}" for name in names for seed in config["experiment"]["seeds"]}
     assert runs <= places.keys()
-    if "regimes" in config:  # further runs: tests/test_runs.py
+    if "regimes" in config:  # further runs: tests/experiment/test_runs.py
         return
     shared = {"data", "base", "evaluation", "tracking", "methods", "settings"}
     shared |= {"exact_study", "exact_study/methods"}
