@@ -269,9 +269,12 @@ def test_a_failed_run_is_continued_without_repeating_the_others(workspace):
     ("changes", "message"),
     [
         ({"experiment__methods": ["nonsense"]}, "experiment.methods: 'nonsense'"),
-        ({"rollout__group_size": 1}, "rollout.group_size = 1: must be at least 2"),
-        ({"train__surprise": 1}, "train: "),
-        ({"task__splits__test__size": 0}, "task.splits.test.size = 0: must be at least 1"),
+        (
+            {"rollout__group_size": 1},
+            "rollout.group_size = 1: Input should be greater than or equal to 2",
+        ),
+        ({"train__surprise": 1}, "train.surprise: unknown key"),
+        ({"task__splits__test__size": 0}, "task.splits.test.size = 0: Input should be greater"),
         ({"model__context": 20}, "model.context = 20"),
     ],
 )
