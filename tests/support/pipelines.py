@@ -81,8 +81,7 @@ STUDY = {
 
 
 # Stands in for the interpreter: instead of computing, every script writes what its rule promises.
-FAKE_PYTHON = """#!{python}
-import json, pathlib, sys
+FAKE_PYTHON = """import json, pathlib, sys
 script, arguments = pathlib.Path(sys.argv[1]).stem, sys.argv[2:]
 if script == "write_config":
     sys.exit(__import__("subprocess").call([{python!r}, *sys.argv[1:]]))
@@ -118,8 +117,7 @@ if script == "choose":
 
 
 # Runs a script, and notes which modules of the project it loaded.
-TRACING_PYTHON = """#!{python}
-import atexit, json, os, pathlib, runpy, sys
+TRACING_PYTHON = """import atexit, json, os, pathlib, runpy, sys
 sys.argv = sys.argv[1:]
 arguments = [*sys.argv]
 def note():
@@ -149,7 +147,11 @@ class Workspace:
         binaries = folder / "bin"
         binaries.mkdir()
         python = FAKE_PYTHON if fake else TRACING_PYTHON
-        (binaries / "python").write_text(python.format(python=sys.executable))
+        (binaries / "stand_in.py").write_text(python.format(python=sys.executable))
+        # Not a line that names the interpreter: its path may have a space.
+        (binaries / "python").write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" "{binaries}/stand_in.py" "$@"\n'
+        )
         (binaries / "python").chmod(0o755)
 
     def write(self, overrides):

@@ -33,7 +33,7 @@ def workspace(tmp_path):
     workspace = Workspace(tmp_path, fake=True)
     fake = FAKE_PYTHON.format(python=sys.executable)
     slow = fake.replace("\noutput = ", SLOW_TRAINING + "output = ", 1)
-    (tmp_path / "bin" / "python").write_text(slow)
+    (tmp_path / "bin" / "stand_in.py").write_text(slow)
     return workspace
 
 
