@@ -8,10 +8,10 @@ import pytest
 
 from sspo.config import reading
 from sspo.config.errors import ConfigError
-from sspo.config.profile import read_yaml
 from sspo.config.reading import load_json, parse, plain
 from sspo.config.settings import ComputeConfig, ModelConfig, RunConfig, SupervisedConfig
 from sspo.config.study import EvaluationConfig
+from sspo.config.yaml_files import read_yaml
 from support.profiles import expand
 
 

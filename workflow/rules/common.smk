@@ -9,8 +9,9 @@ from snakemake.exceptions import WorkflowError
 from sspo.config.errors import ConfigError
 from sspo.config.launch_file import read_launch
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING, base_place
-from sspo.config.profile import check_profile, read_yaml
+from sspo.config.profile import check_profile
 from sspo.config.settings import CheckpointConfig
+from sspo.config.yaml_files import read_yaml
 from sspo.data.sources import source_files
 from sspo.experiment.expand import expand_profile
 from sspo.models.pretrained import checkpoint_files

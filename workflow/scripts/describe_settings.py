@@ -1,7 +1,7 @@
 """Write what is made from the settings: the JSON Schema for editors, and the table of all keys."""
 
 from sspo.config.describe import json_schema, settings_table
-from sspo.config.profile import read_yaml
+from sspo.config.yaml_files import read_yaml
 from sspo.pipeline.files import write_bytes, write_json
 from sspo.pipeline.script import parse_paths, run
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, create_model, model_validator
 
 from sspo.config.errors import ConfigError
@@ -35,6 +34,7 @@ from sspo.config.study import (
     Rates,
     TaskConfig,
 )
+from sspo.config.yaml_files import read_yaml
 
 Trainer = Literal["native", "trl"]
 _TRAINER = "the training loop: the native one, or the same inside TRL (`make trl`)"
@@ -333,33 +333,3 @@ def check_profile(config: Mapping[str, object], source: str) -> Profile:
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from None
     return profile
-
-
-class _UniqueKeys(yaml.CSafeLoader):
-    """Refuses a key that is given twice, of which YAML would keep the last one in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is given twice; remove one", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: str | Path) -> JsonDict:
-    """The mapping in a YAML file.
-
-    Raises:
-        ConfigError: the file is missing, no YAML mapping, or gives a key twice.
-    """
-    try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except (OSError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: cannot be read ({reason}); fix it") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds no keys; start it from default.yaml")
-    return values

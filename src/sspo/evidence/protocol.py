@@ -9,8 +9,8 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from sspo.config.errors import ConfigError
-from sspo.config.profile import read_yaml
 from sspo.config.reading import Section, parse, refuse, setting
+from sspo.config.yaml_files import read_yaml
 from sspo.evidence.measures import LearningConfig
 
 CLAIM_TEXT = {
