@@ -2,8 +2,8 @@
 
 A record needs a field ``answer``: text (GSM8K's solution with ``####`` too), a number, or a list of
 either, of which each entry is a gold of its own. ``self`` and ``rewritten`` (the same in another
-notation) should be 100 % correct; ``digit`` (one changed), ``sign`` (flipped) and ``other`` (another
-problem's answer) 0 %, save where the perturbed text happens to mean the same.
+notation) should be 100 % correct; ``digit``, ``letter`` and ``operator`` (one of them changed), ``sign``
+(flipped) and ``other`` (another problem's answer) 0 %, save where the perturbed text means the same.
 
     python tests/tools/verify_golds.py FOLDER [--time-limit 5] [--seed 0] [--show 20]
 """
@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import re
+import string
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -25,6 +26,15 @@ from sspo.rewards.factory import make_reward
 
 LIMIT = 1000
 SAME = ("self", "rewritten")
+DIGITS = frozenset("0123456789")
+OTHER = ("digit", "letter", "operator", "sign", "other")
+# One piece of LaTeX: an environment, a command, an escaped sign or a character.
+PIECE = re.compile(r"\\(?:begin|end)\{[^}]*\}(?:\{[clr|]*\})?|\\[a-zA-Z]+|\\.|.", re.DOTALL)
+SWAPPED = {
+    "+": "-", "-": "+", "*": "+", "/": "*", "=": "<", "<": ">", ">": "<", r"\cdot": "+", r"\times": "+",
+    r"\div": "+", r"\pm": "+", r"\leq": r"\geq ", r"\geq": r"\leq ", r"\le": r"\ge ", r"\ge": r"\le ",
+    r"\cup": r"\cap ", r"\cap": r"\cup ", r"\neq": "=",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -40,7 +50,7 @@ def main() -> None:
         )
     )
     print(
-        "file golds | self rewritten digit sign other: share judged correct | other reasons | slowest (s)"
+        f"file golds | {' '.join((*SAME, *OTHER))}: share judged correct | other reasons | slowest (s)"
     )
     for path in sorted(arguments.folder.glob("*.jsonl")):
         report(path, reward, random.Random(arguments.seed), arguments.show)
@@ -67,8 +77,7 @@ def report(path: Path, reward, rng: random.Random, show: int) -> None:
             if (reason == "correct") != (kind in SAME):
                 odd[kind].append(f"  {path.name}:{row} {kind}: {gold!r} <- {text!r}: {reason}")
     shares = " ".join(
-        f"{reasons[k]['correct'] / max(reasons[k].total(), 1):.2%}"
-        for k in (*SAME, "digit", "sign", "other")
+        f"{reasons[k]['correct'] / max(reasons[k].total(), 1):.2%}" for k in (*SAME, *OTHER)
     )
     rest = sum(reasons.values(), Counter())
     rest = {k: n for k, n in rest.items() if k not in ("correct", "wrong")}
@@ -98,15 +107,28 @@ def perturbations(gold: str, neighbour: str, rng: random.Random) -> dict[str, st
     bare = normalize(gold)
     dressed = bare.replace(r"\frac", r"\dfrac").replace(r"\left", "").replace(r"\right", "")
     texts = {"self": gold, "rewritten": f"$ {dressed.replace('+', ' + ')} $"}
-    digits = [match.start() for match in re.finditer(r"[0-9]", gold)]
-    if digits:
-        place = rng.choice(digits)
-        other = rng.choice([d for d in "123456789" if d != gold[place]])
-        texts["digit"] = gold[:place] + other + gold[place + 1 :]
-        texts["sign"] = bare[1:] if bare.startswith("-") else f"-{bare}"
+    pieces = PIECE.findall(gold)
+    choices = {
+        "digit": [
+            (i, [d for d in "123456789" if d != p]) for i, p in enumerate(pieces) if p in DIGITS
+        ],
+        "letter": [(i, others(p)) for i, p in enumerate(pieces) if p in string.ascii_letters],
+        "operator": [(i, [SWAPPED[p]]) for i, p in enumerate(pieces) if p in SWAPPED],
+    }
+    for kind, places in choices.items():
+        if places:
+            place, replacements = rng.choice(places)
+            texts[kind] = "".join([*pieces[:place], rng.choice(replacements), *pieces[place + 1 :]])
+    texts["sign"] = bare[1:] if bare.startswith("-") else f"-{bare}"
     if normalize(neighbour) != normalize(gold):
         texts["other"] = neighbour
     return texts
+
+
+def others(letter: str) -> list[str]:
+    """The other letters of the same case."""
+    alphabet = string.ascii_lowercase if letter.islower() else string.ascii_uppercase
+    return [other for other in alphabet if other != letter]
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ class RewardConfig(Section):
     """What makes a response right; all keys but the name concern the checker of ``math`` alone."""
 
     name: Literal["exact", "math"] = setting(
-        "exact compares what follows the last #, math compares LaTeX answers by math-verify"
+        "exact compares what follows the last #, math compares what LaTeX answers mean"
     )
     time_limit: float = setting("CPU seconds of one comparison (math)", gt=0)
     memory_mb: int = setting(

@@ -25,7 +25,7 @@ PACKAGES = (
     "scipy",
     "matplotlib",
     "snakemake",
-    "math-verify",
+    "latex2sympy2-extended",
     "latex2sympy2_extended",
     "sympy",
     "datasets",

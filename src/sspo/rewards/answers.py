@@ -11,6 +11,8 @@ from sspo.rewards.typesetting import untypeset
 
 BOX, MARK = "\\boxed", "####"
 
+# What joins two boxes to one answer: $\\boxed{2}$ and $\\boxed{3}$.
+_JOINT = re.compile(r"[\s$]*(?:[,;]|(?:,\s*)?(?:and|or)|\\text\s*\{\s*(?:and|or)\s*\})[\s$]*")
 _OPENING = re.compile(r"\s*\{")
 # An escaped brace, \{ or \}, groups nothing; of \\{ only the backslash is escaped.
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -25,7 +27,7 @@ _MATH = [
 ]
 _ABOUT = re.compile(r"^(?:\\approx|\\simeq|\\sim|\u2248)(?![a-zA-Z])\s*")
 _SCIENTIFIC = re.compile(r"(?<![\w.])([+-]?[0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]+)(?![\w.])")
-# As in 13\,535 and 13 535, which math-verify takes for a product or for a mixed number.
+# As in 13\,535 and 13 535, which the parser takes for a product or for a mixed number.
 _SEPARATOR = re.compile(r"\\[,;: ]|~|\{,\}|[ \u00a0\u202f]")
 _THOUSANDS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:(?:{_SEPARATOR.pattern})[0-9]{{3}})+(?:\.[0-9]+)?")
 _SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")  # but not the space in 2 1/2
@@ -35,17 +37,19 @@ _INTEGER = re.compile(r"-?(?:[0-9]{1,18}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,5})")
 def find_answer(text: str, limit: int) -> str | None:
     r"""The stated answer, or None without one.
 
-    In a text with a ``\boxed{`` only the last one counts, wherever it stands. In a text without a box
-    the rest of the line after the last ``####`` counts (GSM8K).
+    In a text with a ``\boxed{`` only the last one counts, wherever it stands, with those that a comma,
+    ``and`` or ``or`` joins to it. In a text without a box the rest of the line after the last ``####``
+    counts (GSM8K).
 
     Args:
         text: a response.
         limit: at most ``limit + 1`` characters of an answer are read and returned, so that the caller
             sees when it is too long.
     """
-    start = _last_box(text)
-    if start is not None:
-        answer = _braced(text, start, limit)
+    box = _box_before(text, len(text))
+    if box is not None:
+        answer = _braced(text, box[1], limit)
+        answer = answer and _joined(text, box[0], answer, limit)
     elif BOX not in text and MARK in text:
         start = text.rindex(MARK) + len(MARK)
         answer = text[start : start + limit + 1].partition("\n")[0]
@@ -81,14 +85,25 @@ def as_integer(answer: str) -> int | None:
     return int(answer.replace(",", "")) if _INTEGER.fullmatch(answer) else None
 
 
-def _last_box(text: str) -> int | None:
-    """The index at which the content of the last box starts."""
-    end = len(text)
+def _box_before(text: str, end: int) -> tuple[int, int] | None:
+    """The index of the last box before ``end``, and the one at which its content starts."""
     while (place := text.rfind(BOX, 0, end)) >= 0:
         if match := _OPENING.match(text, place + len(BOX)):
-            return match.end()
+            return place, match.end()
         end = place
     return None
+
+
+def _joined(text: str, place: int, answer: str, limit: int) -> str:
+    """The answer with the boxes that are joined to it from the left, without repeating one."""
+    answers = [answer.strip()]
+    while answers[0] and sum(map(len, answers)) <= limit and (box := _box_before(text, place)):
+        content = _braced(text, box[1], limit) or ""
+        end = box[1] + len(content) + 1  # behind the closing brace
+        if not content.strip() or place - end > limit or not _JOINT.fullmatch(text, end, place):
+            break
+        place, answers = box[0], [content.strip(), *answers]
+    return ", ".join(dict.fromkeys(answers))[: limit + 1]
 
 
 def _braced(text: str, start: int, limit: int) -> str | None:

@@ -1,4 +1,4 @@
-r"""The reward for answers in LaTeX asks math-verify, which runs in a process that can be killed.
+r"""The reward for answers in LaTeX, whose comparison runs in a process that can be killed.
 
 Its limits need no signals in the calling process, so the reward works in any thread, and in forked and
 spawned processes. Every process and each of its forks start a checker of their own.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import select
 import signal
 import subprocess
@@ -40,9 +39,6 @@ START_SECONDS = 120.0  # imports and warm-up: about 5 s of an idle core
 PATIENCE = 10.0
 REMEMBERED = 4096
 
-# 62.5\% may also be answered 62.5; math-verify allows this for whole numbers only.
-_PERCENT = re.compile(r"([+-]?[0-9]+(?:\.[0-9]+)?) ?\\?%")
-
 
 class MathReward:
     """1 if the response ended by itself and its answer means what the gold answer means.
@@ -65,7 +61,7 @@ class MathReward:
             if not self._checker.start():
                 raise ConfigError(
                     f"reward.name = 'math': the checker did not start within reward.memory_mb = "
-                    f"{config.memory_mb}; raise it, or install math-verify (requirements.txt)"
+                    f"{config.memory_mb}; raise it, or install the packages of requirements.txt"
                 )
 
     def __call__(self, answer: str, completion: Completion) -> Reward:
@@ -89,8 +85,6 @@ class MathReward:
             return 0.0, "too_long"
         gold, given = normalize(gold), normalize(given)
         verdict = self._verdict(gold, given)
-        if verdict == WRONG and (number := _PERCENT.fullmatch(gold)):
-            verdict = self._verdict(number[1], given)
         return float(verdict == CORRECT), REASONS[verdict]
 
     def _verdict(self, gold: str, given: str) -> str:

@@ -1,28 +1,22 @@
-"""The program that runs math-verify in a process of its own, which ``sspo.rewards.math`` starts and kills.
+"""The program that compares answers in a process of its own, which ``sspo.rewards.math`` starts and kills.
 
 It reads one JSON line ``[gold, answer]`` at a time and writes one letter back. Every pair is compared in
 a fork made for it alone, for two reasons. A verdict depends on nothing that was compared before, although
-sympy and math-verify keep caches. And the kernel ends a comparison that outgrows its CPU time or memory,
+sympy and the parser keep caches. And the kernel ends a comparison that outgrows its CPU time or memory,
 even inside C code, where Python runs neither signal handlers nor other threads.
-
-It is started by file name and imports nothing of the project, because that would import torch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import json
-import logging
 import os
-import re
 import resource
 import signal
 import sys
 from collections.abc import Callable
-from itertools import product
-from typing import Any
+from pathlib import Path
 
 READY, CORRECT, WRONG, TIMEOUT, CRASHED = "rcwtx"
 
@@ -58,7 +52,10 @@ def main(cpu_seconds: float, memory_mb: int) -> None:
     """
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    equivalent = load_comparison()
+    # This file is run by its name: the package lies where the caller found it, installed or not.
+    sys.path.append(str(Path(__file__).parents[2]))
+    from sspo.rewards.equality import equivalent  # here, so that callers do without sympy
+
     for gold, answer in WARM_UP:
         equivalent(gold, gold)
         equivalent(gold, answer)
@@ -102,52 +99,6 @@ def detach() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-
-
-def load_comparison() -> Callable[[str, str], bool]:
-    """The comparison ``(gold, answer) -> bool`` by math-verify, whose import takes seconds."""
-    from math_verify import LatexExtractionConfig, parse, verify
-
-    logging.disable(logging.CRITICAL)
-    usual = LatexExtractionConfig(boxed_match_priority=0)
-    # Removing units would drop the m of 6m as metres.
-    keep_units = dataclasses.replace(usual.normalization_config, units=False)
-    with_variable = dataclasses.replace(usual, normalization_config=keep_units)
-
-    def read(latex: str, config: LatexExtractionConfig) -> list[object]:
-        # No parsing_timeout: math-verify's own limits are signals, while ours end the process.
-        return parse(rf"\boxed{{{latex}}}", [config], parsing_timeout=None)
-
-    def equivalent(gold: str, answer: str) -> bool:
-        if different_bases(gold, answer):
-            return False
-        config = with_variable if ends_in_variable(gold) else usual
-        golds, answers = read(gold, config), read(answer, config)
-        return verify(golds, answers, timeout_seconds=None) and not differ_in_size(golds, answers)
-
-    return equivalent
-
-
-def ends_in_variable(gold: str) -> bool:
-    """Whether a letter directly follows a number or group, as in ``6m``; a unit is set apart by a space."""
-    return re.search(r"[0-9}][a-z]\s*$", gold) is not None
-
-
-def different_bases(gold: str, answer: str) -> bool:
-    """Whether these are numerals such as ``52_8`` in two bases; math-verify ignores the bases."""
-    numeral = re.compile(r"\s*[0-9A-Z]+_\{?([0-9]+)\}?\s*")
-    first, second = numeral.fullmatch(gold), numeral.fullmatch(answer)
-    return bool(first and second and int(first[1]) != int(second[1]))
-
-
-def differ_in_size(golds: list[Any], answers: list[Any]) -> bool:
-    """Whether two numbers near 0 are equal only by math-verify's absolute tolerances (1e-6, 1e-15)."""
-    for gold, answer in product(golds, answers):
-        with contextlib.suppress(Exception):  # text, sets and symbols are no numbers
-            first, second = complex(gold), complex(answer)
-            largest = max(abs(first), abs(second))
-            return 0.0 < largest < 1e-3 and abs(first - second) > 1e-3 * largest
-    return False
 
 
 if __name__ == "__main__":
