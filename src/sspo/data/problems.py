@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sspo.config.errors import ConfigError
 from sspo.config.reading import JsonDict
+from sspo.models.prompts import encode_prompts
 from sspo.pipeline.files import write_bytes
 
 Record = JsonDict
@@ -93,7 +94,7 @@ def check_lengths(
     Raises:
         ConfigError: a problem is too long; the message names the file, the problem and the fix.
     """
-    prompts = tokenizer([str(p["prompt"]) for p in problems])["input_ids"]
+    prompts = encode_prompts(tokenizer, [str(p["prompt"]) for p in problems])
     worst = max(range(len(prompts)), key=lambda i: len(prompts[i]))
     if len(prompts[worst]) + max_response_tokens > context:
         raise ConfigError(
