@@ -1,4 +1,4 @@
-"""A published checkpoint that cannot be used is refused by its folder, with what is wrong and what to do."""
+"""A published checkpoint that cannot be used is refused: the folder, what is wrong, what to do."""
 
 from __future__ import annotations
 
@@ -71,14 +71,20 @@ EARLY = {
         lambda folder: (folder / "model.safetensors").rename(folder / "consolidated.safetensors"),
         ["has no model.safetensors", "consolidated.safetensors"],
     ),
-    "a missing shard": (lose_a_shard, ["lacks model-00002-of-0000", "fetch the model again in full"]),
+    "a missing shard": (
+        lose_a_shard,
+        ["lacks model-00002-of-0000", "fetch the model again in full"],
+    ),
     "adapters alone": (keep_adapters_alone, ["adapters alone", "merge them into their base model"]),
     "no config": (remove("config.json"), ["no config.json", "fetch the model again"]),
     "a damaged config": (
         lambda folder: (folder / "config.json").write_text('{"model_type": '),
         ["config.json is not a JSON object", "fetch the model again"],
     ),
-    "quantized weights": (quantize, ["quantized (gptq)", "choose the model that they were made from"]),
+    "quantized weights": (
+        quantize,
+        ["quantized (gptq)", "choose the model that they were made from"],
+    ),
     "weights that AutoGPTQ quantized": (
         lambda folder: (folder / "quantize_config.json").write_text('{"bits": 4}'),
         ["quantized (GPTQ)", "choose the model"],
@@ -146,7 +152,9 @@ def set_value(name, value):
 
 
 def reshape(folder):
-    edit_weights(folder, lambda weights: weights.update({PROJECTION: weights[PROJECTION][:5].clone()}))
+    edit_weights(
+        folder, lambda weights: weights.update({PROJECTION: weights[PROJECTION][:5].clone()})
+    )
 
 
 def settings(**changes):
@@ -195,7 +203,9 @@ LATE = {
         ["the weight model.embed_tokens.weight holds NaN or infinity"],
     ),
     "sampling defaults that cannot be saved": (
-        lambda folder: edit_json(folder / "generation_config.json", do_sample=False, temperature=0.6),
+        lambda folder: edit_json(
+            folder / "generation_config.json", do_sample=False, temperature=0.6
+        ),
         ["generation_config.json", "temperature", "correct this file"],
     ),
     "another name for the context": (

@@ -1,4 +1,4 @@
-"""Prompts begin with what the tokenizer adds, once, and end where their text ends, wherever they are read."""
+"""Prompts begin with what the tokenizer adds, once, and end where their text ends."""
 
 from __future__ import annotations
 

@@ -9,7 +9,14 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from sspo.models.policy import ScoreBatch, load_model, load_tokenizer, save_model, save_policy, score
+from sspo.models.policy import (
+    ScoreBatch,
+    load_model,
+    load_tokenizer,
+    save_model,
+    save_policy,
+    score,
+)
 from sspo.models.pretrained import load_published
 from sspo.rollout.engine import Sampling, end_tokens, generation_ends
 from sspo.rollout.torch_engine import TorchEngine
