@@ -175,13 +175,16 @@ LATE = {
     "a pointer of git-lfs": (leave_a_pointer, ["cannot be read", "git lfs pull"]),
     "an unknown architecture": (
         settings(model_type="foo", architectures=["FooForCausalLM"]),
-        ["model_type = 'foo' is unknown to transformers", "choose a model"],
+        ["model_type = 'foo' is unknown to transformers", "choose a causal language model"],
     ),
     "an architecture with code of its own": (
         settings(model_type="foo", auto_map={"AutoModelForCausalLM": "modeling_foo.Foo"}),
         ["model_type = 'foo'", "code of a checkpoint is never run"],
     ),
-    "no architecture": (settings(model_type=None), ["model_type = None", "choose a model"]),
+    "no architecture": (
+        settings(model_type=None),
+        ["model_type = None", "choose a causal language model"],
+    ),
     "an encoder and decoder": (
         settings(model_type="t5", architectures=["T5ForConditionalGeneration"]),
         ["T5ForConditionalGeneration (t5) is no causal language model"],

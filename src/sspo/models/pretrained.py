@@ -138,7 +138,11 @@ def load_published(config: CheckpointConfig) -> tuple[object, object]:
     check_files(folder)
     settings = read_settings(folder / "config.json")
     if reason := no_causal_model(settings):
-        raise refused(folder, f"config.json: {reason}", "choose a model that transformers knows")
+        raise refused(
+            folder,
+            f"config.json: {reason}",
+            "choose a causal language model that transformers knows",
+        )
     model = load_model(folder, AS_SAVED, fix=FETCH)
     tokenizer = load_tokenizer(folder, fix=FETCH)
     if name := first_non_finite(model):
@@ -170,6 +174,6 @@ def load_published(config: CheckpointConfig) -> tuple[object, object]:
     try:
         model.generation_config.validate(strict=True)  # or it could not be saved
     except ValueError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split()).partition(" -- ")[0]  # advice for other uses
         raise refused(folder, f"generation_config.json: {reason}", "correct this file") from None
     return model, tokenizer
