@@ -352,6 +352,7 @@ def test_summarize_reads_a_run_as_any_other(results, tmp_path):
     packed = gzip.compress((tmp_path / "completions.jsonl").read_bytes())
     for folder in ("base", "runs/native", "runs/trl"):
         (results / folder / "completions.jsonl.gz").write_bytes(packed)
+        write_json(results / folder / "eval.json", {"splits": {}})
     output = tmp_path / "summary"
     output.mkdir()
     launch(

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,19 +21,25 @@ from sspo.data.problems import read_jsonl, read_problems, write_jsonl
 from sspo.data.sources import DATA_SETS
 from sspo.data.splits import make_math_splits
 from sspo.experiment.expand import expand_profile
-from sspo.rewards.base import Reward, state_answer
+from sspo.rewards.base import state_answer
 from sspo.rewards.factory import make_reward
 from sspo.rollout.engine import Completion
 from sspo.training.evaluation import summarize
 from sspo.training.grading import evaluate_problems
+from support.math_data import (
+    ANY_LENGTH,
+    PROMPT,
+    SYSTEM,
+    data_config,
+    gsm8k,
+    ids,
+    make,
+    prepare,
+    word_problem,
+)
 from support.paths import ROOT
 from support.profiles import merge, read
 
-SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."
-PROMPT = (
-    f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{{problem}}<|im_end|>\n"
-    "<|im_start|>assistant\n"
-)
 # The part of Qwen2.5's chat template that a system line and one question go through.
 QWEN_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + "
@@ -45,46 +49,11 @@ QWEN_TEMPLATE = (
 REAL = Path(os.environ.get("SSPO_BENCHMARK_DATA", "missing"))
 
 
-def believe(answer: str, completion: Completion) -> Reward:
-    """A reward that finds any gold answer right, to keep the checker out of what does not need it."""
-    return Reward(1.0, "correct")
-
-
-def word_problem(number: int, who: str = "Natalia") -> str:
-    """Problems that share no 13 words in a row unless their number is the same."""
-    count = " ".join(f"w{number}x{i}" for i in range(20))
-    return f"{who} has {number} clips. {count}. How many are left?"
-
-
-def gsm8k(*numbers: int, who: str = "Natalia") -> list[dict[str, str]]:
-    return [{"question": word_problem(n, who), "answer": f"...\n#### {n}"} for n in numbers]
-
-
-def make(folder, train, benchmarks, *, validation=1, reward=believe, seed=0):
-    """Splits and report of ``{data set: rows}``."""
-    for name, rows in (train | benchmarks).items():
-        write_jsonl(folder / f"{name}.jsonl", rows)
-    config = MathDataConfig(
-        source=str(folder),
-        revisions={},
-        train=tuple(train),
-        benchmarks=tuple(benchmarks),
-        validation=validation,
-        seed=seed,
-        prompt=PROMPT,
-    )
-    return make_math_splits(config, reward)
-
-
 def refusal(*arguments, **named) -> str:
     with pytest.raises(ConfigError) as caught:
         make(*arguments, **named)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def ids(problems) -> list[str]:
-    return [p["id"] for p in problems]
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +264,11 @@ def expand(config: dict) -> dict:
 def test_the_documented_configuration_is_valid_and_its_prompt_is_qwen_s():
     config = documented()
     data = expand(config)["data"]
-    assert data == {"math_data": config["math_data"], "reward": config["reward"]}
+    assert data == {
+        "math_data": config["math_data"],
+        "reward": config["reward"],
+        "max_response_tokens": config["rollout"]["max_response_tokens"],
+    }
     assert data["math_data"]["prompt"] == PROMPT
     assert check_profile(config, "mine.yaml").split_names()[:2] == ["train", "validation"]
 
@@ -344,27 +317,6 @@ def test_a_configuration_that_cannot_run_is_one_line_with_key_and_fix(changes, f
 # The whole script
 
 
-def prepare(folder: Path, config: dict) -> subprocess.CompletedProcess:
-    (folder / "config.json").write_text(json.dumps(config))
-    script = ROOT / "workflow" / "scripts" / "prepare_data.py"
-    paths = ["--config", folder / "config.json", "--output", folder / "made"]
-    return subprocess.run([sys.executable, script, *paths], capture_output=True, text=True)
-
-
-def data_config(folder: Path, train: list[str], benchmarks: list[str], validation: int) -> dict:
-    math_data = {
-        "source": str(folder),
-        "revisions": {},
-        "train": train,
-        "benchmarks": benchmarks,
-        "validation": validation,
-        "seed": 0,
-        "prompt": PROMPT,
-    }
-    reward = {"name": "math", "time_limit": 5.0, "memory_mb": 1024, "max_characters": 1000}
-    return {"math_data": math_data, "reward": reward}
-
-
 class Parrot:
     """An engine that answers every prompt with 25."""
 
@@ -396,6 +348,8 @@ def test_prepare_data_writes_splits_that_the_evaluation_reads_unchanged(
             "validation": {"exact": 0, "near": 0},
         },
         "shared": {},
+        "too_long": {"train": [], "gsm8k_test": [], "aime24": []},
+        "prompts": {},
     }
     record = json.loads((tmp_path / "made" / "provenance.json").read_text())
     for name in ("gsm8k_train", "gsm8k_test", "aime24"):
@@ -439,7 +393,7 @@ def test_real_golds_verify_and_real_train_loses_its_near_copies(math_reward):
         seed=0,
         prompt=PROMPT,
     )
-    splits, report = make_math_splits(config, math_reward)
+    splits, report = make_math_splits(config, math_reward, ANY_LENGTH)
     assert {name: len(splits[name]) for name in BENCHMARKS} == BENCHMARKS
     assert report.rows["gsm8k_train"] == 7473
     assert report.unverifiable == 0 and not any(report.repeated.values())

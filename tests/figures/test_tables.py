@@ -104,6 +104,17 @@ def test_what_was_not_measured_is_a_dash_and_one_run_without_interval_a_number(f
     assert rows_of(table, "test")[0] == ["Base (before RL)", "1", "50.0", "50.0", "50.0", NONE]
 
 
+def test_problems_that_no_model_was_asked_are_counted_below_the_benchmarks(frames):
+    assert "Left out" not in load("t1_benchmarks")(frames, METHODS).note
+    evaluations = frames["evaluations"].assign(left_out=np.nan)
+    evaluations.loc[evaluations["split"] == "hard_ones", "left_out"] = 2
+    table = load("t1_benchmarks")({"evaluations": evaluations}, METHODS)
+    assert table.note.endswith(" Left out, as their prompts fill the context: hard ones 2.")
+    assert "hard ones 2." in as_markdown(table) and "hard ones 2." in as_html(
+        table, TEMPLATE.read_text()
+    )
+
+
 def test_an_interval_over_seeds_is_cut_at_0_and_100(frames):
     evaluations = frames["evaluations"].assign(value=lambda d: (d["value"] - 0.5) * 50)
     table = load("t1_benchmarks")({"evaluations": evaluations}, METHODS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from sspo.config.reading import parse
@@ -9,8 +11,9 @@ from sspo.config.settings import ModelConfig, RunConfig
 from sspo.data.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
 from sspo.models.policy import build_model, save_model
 from sspo.models.tokenizer import character_tokenizer
-from sspo.planning.calibration import MOST_RESPONSES, measure_step, shortened
+from sspo.planning.calibration import MOST_RESPONSES, PROBLEMS, _problems, measure_step, shortened
 from support.plans import TINY, expand
+from support.published import saved
 
 
 def test_rates_of_a_step_are_positive(tmp_path):
@@ -33,6 +36,15 @@ def test_rates_of_a_step_are_positive(tmp_path):
     assert 1 <= rates.response_tokens <= 50
     assert rates.parameters == model.num_parameters()
     assert rates.memory_gib > 0.1
+
+
+def test_problems_to_measure_with_are_drawn_also_where_a_published_model_reads_the_task(tmp_path):
+    saved(tmp_path / "mine")
+    checkpoint = {"source": str(tmp_path / "mine"), "revision": ""}
+    configs = expand(TINY, {"bases": {"mine": {"checkpoint": checkpoint}}})
+    assert "max_response_tokens" in configs["data"]
+    cost = SimpleNamespace(problems=tmp_path / "not made yet", configs=configs, data="data")
+    assert len(_problems(cost)) == PROBLEMS
 
 
 @pytest.mark.parametrize(

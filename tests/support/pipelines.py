@@ -1,5 +1,6 @@
 """Copies of the repository in which Snakemake runs, with real or with pretended scripts."""
 
+import copy
 import os
 import re
 import shutil
@@ -165,7 +166,7 @@ class Workspace:
             section = config
             for key in parents:
                 section = section.setdefault(key, {})
-            section[last] = value
+            section[last] = copy.deepcopy(value)  # a later edit must not reach the caller's own
         self.write(config)
 
     def append(self, file, text):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -69,3 +72,28 @@ def saved(folder, architecture="qwen2", max_shard_size="1GB") -> CheckpointConfi
     published(architecture).save_pretrained(folder, max_shard_size=max_shard_size)
     chat_tokenizer().save_pretrained(folder)
     return CheckpointConfig(source=str(folder), revision="")
+
+
+def edit_json(file, **changes) -> None:
+    """Change keys of a JSON file; None removes one."""
+    found = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({k: v for k, v in found.items() if v is not None}))
+
+
+def edit_weights(folder, change) -> None:
+    """Save a checkpoint's weights as ``change`` leaves the dictionary of them."""
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def adding_tokenizer(front="", back="") -> PreTrainedTokenizerFast:
+    """The chat tokenizer, with special tokens that it puts in front of every text and after it."""
+    tokenizer = chat_tokenizer()
+    names = [token for token in (front, back) if token]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{front} $A {back}".strip(),
+        special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in names],
+    )
+    return tokenizer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -34,6 +35,12 @@ PROBLEMS = {  # as published: columns differ
     "minerva": [{"question": "Which energy?", "answer": ["9.6\n"]}],
     "olympiadbench": [{"question": "Find all.", "final_answer": ["$(1,2)$"]}],
 }
+# Too long for the checkpoint's context of 320 tokens: after the first no response of 12 fits, after the
+# second not even a token. They are left out of all that tests count.
+LONG = {
+    "math_lvl3to5": {"problem": f"What is {'1 + ' * 130}1?", "answer": "131", "level": 4},
+    "olympiadbench": {"question": f"Find {'all, ' * 90}.", "final_answer": ["7"]},
+}
 SMALL = {
     "experiment": {"methods": ["grpo", "sspo"], "seeds": [0]},
     "math_data": {"validation": 4},
@@ -61,7 +68,8 @@ SMALL = {
 def paper(folder, **changes) -> dict:
     """The profile with everything but its sizes, over problems and a checkpoint in ``folder``."""
     for name, rows in PROBLEMS.items():
-        write_jsonl(folder / "data/paper" / f"{name}.jsonl", rows)
+        more = [LONG[name]] if name in LONG else []
+        write_jsonl(folder / "data/paper" / f"{name}.jsonl", [*rows, *more])
     saved(folder / "published")
     local = {"checkpoint": {"source": "published", "revision": ""}}
     return merge(merge(read("paper.yaml"), merge(SMALL, local)), changes)
@@ -87,6 +95,35 @@ def test_the_profile_trains_and_evaluates_a_published_checkpoint(workspace):
         evaluation = json.loads((results / f"runs/{run}/eval.json").read_text())
         assert evaluation["splits"].keys() == PROBLEMS.keys() - {"math_lvl3to5"}
         assert "maj@8" in evaluation["splits"]["aime24"]
+
+
+@pytest.mark.slow
+def test_prompts_too_long_for_the_checkpoint_are_left_out_with_their_ids_before_training(workspace):
+    results = workspace.folder / "results/paper"
+    summary = json.loads((results / "data/summary.json").read_text())
+    left_out = {name: ids for name, ids in summary["too_long"].items() if ids}
+    assert left_out == {"train": ["math_lvl3to5-00024"], "olympiadbench": ["olympiadbench-00001"]}
+    assert summary["prompts"]["results/paper/base/model"]["context"] == 320
+    for place in ("base", "runs/grpo-s0"):
+        evaluation = json.loads((results / place / "eval.json").read_text())
+        assert evaluation["left_out"] == {"olympiadbench": 1}
+    table = (workspace.folder / "figures/paper/t1_benchmarks.md").read_text()
+    assert "Left out, as their prompts fill the context: olympiadbench 1." in table
+
+
+@pytest.mark.slow
+def test_problems_wait_for_the_checkpoint_that_reads_them_and_training_waits_for_both(tmp_path):
+    made = Workspace(tmp_path / "made", fake=True)
+    other = {"checkpoint": {"source": "published", "revision": ""}}
+    made.write(merge(paper(made.folder), {"bases": {"other": other}}))
+    text = made.run("--dry-run", "--cores", "2", "--", "results/paper/data/train.jsonl")
+    # One of the other base models that share the data must be able to read them as well.
+    jobs = re.findall(r"^rule (\w+):\n((?: {4}.*\n)+)", text, flags=re.MULTILINE)
+    inputs = {rule: re.search(r"input: (.*)", body)[1] for rule, body in jobs}
+    assert [rule for rule, _ in jobs].count("import_base") == 2
+    for base in ("base", "bases/other"):
+        assert f"results/paper/{base}/model/model.safetensors" in inputs["prepare_data"]
+    assert "train" not in inputs
 
 
 @pytest.mark.slow

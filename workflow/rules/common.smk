@@ -93,6 +93,12 @@ def data_file(name):
     return lambda wildcards: f"{RESULTS}/{DATA[base_of(next(iter(wildcards)))]}/{name}"
 
 
+def published_readers(wildcards):
+    """The published base models that read the problems of a data folder."""
+    readers = [base for base in IMPORTED if DATA[base] == wildcards.data]
+    return [f"{RESULTS}/{base}/model/model.safetensors" for base in readers]
+
+
 def published_files(wildcards):
     """The files of a base model that is imported from a folder."""
     published = CONFIGS[wildcards.base]["checkpoint"]

@@ -24,12 +24,17 @@ rule write_config:
 
 
 rule prepare_data:
-    """Problems with exact answers in disjoint splits: of the procedural task, or of real data sets."""
+    """Problems with exact answers in disjoint splits: of the procedural task, or of real data sets.
+
+    A published base model comes first: its tokenizer says which prompts leave room for a response, so
+    that training never begins with one that does not.
+    """
     input:
         lambda wildcards: code("prepare_data", config=CONFIGS[wildcards.data]),
         DATA_FILES,
         script=script("prepare_data"),
         config=f"{RESULTS}/{{data}}/config.json",
+        models=published_readers,
     output:
         [f"{RESULTS}/{{data}}/{split}.jsonl" for split in SPLITS],
         summary=f"{RESULTS}/{{data}}/summary.json",
@@ -42,5 +47,7 @@ rule prepare_data:
         data=one_of({*DATA.values()}),
     params:
         folder=subpath(output.summary, parent=True),
+        models=lambda wildcards, input: [Path(model).parent for model in input.models],
     shell:
-        "python {input.script:q} --config {input.config} --output {params.folder} > {log} 2>&1"
+        "python {input.script:q} --config {input.config} --models {params.models}"
+        " --output {params.folder} > {log} 2>&1"

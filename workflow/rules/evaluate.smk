@@ -39,6 +39,7 @@ rule summarize:
         configs=expand(f"{RESULTS}/runs/{{run}}/config.json", run=FINAL_RUNS),
         metrics=expand(f"{RESULTS}/runs/{{run}}/metrics.jsonl", run=FINAL_RUNS),
         completions=expand(f"{RESULTS}/{{place}}/completions.jsonl.gz", place=EVALUATED),
+        evaluated=expand(f"{RESULTS}/{{place}}/eval.json", place=EVALUATED),
     output:
         metrics=f"{RESULTS}/summary/metrics.csv",
         evaluations=f"{RESULTS}/summary/evaluations.csv",

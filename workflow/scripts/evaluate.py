@@ -38,8 +38,10 @@ def main() -> None:
     context = load_json(paths.model / "config.json")["max_position_embeddings"]
     for split, problems in splits.items():
         check_lengths(problems, tokenizer, context, 1, files[split])
+    too_long = load_json(paths.data / "summary.json").get("too_long", {})
     engine = make_engine(settings, sampling, config.compute, paths.model, tokenizer)
-    results, lines, inputs = {}, [], [paths.config, *paths.model.iterdir()]
+    results, lines = {}, []
+    inputs = [paths.config, *paths.model.iterdir(), paths.data / "summary.json"]
     for split, problems in splits.items():
         records = evaluate_problems(
             problems,
@@ -59,7 +61,8 @@ def main() -> None:
     text = "".join(f"{line}\n" for line in lines)
     summary, completions = (paths.output / n for n in ("eval.json", "completions.jsonl.gz"))
     write_bytes(completions, gzip.compress(text.encode(), mtime=0))
-    write_json(summary, {"splits": results})
+    left_out = {split: len(too_long[split]) for split in results if too_long.get(split)}
+    write_json(summary, {"splits": results} | ({"left_out": left_out} if left_out else {}))
     write_record(
         paths.output / "eval.provenance.json",
         __file__,

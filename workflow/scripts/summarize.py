@@ -44,14 +44,20 @@ def main() -> None:
         )
         for name, folder in evaluated.items()
     }
-    rows = [tag(configs[name], row) for name in evaluated for row in intervals(scores[name])]
+    summaries = {name: load_json(folder / "eval.json") for name, folder in evaluated.items()}
+    rows = [
+        tag(configs[name], row | missing(summaries[name], row["split"]))
+        for name in evaluated
+        for row in intervals(scores[name])
+    ]
     pd.DataFrame(rows).to_csv(arguments.output / "evaluations.csv", index=False)
     long = pd.concat([frame.assign(**tag(configs[name], {})) for name, frame in scores.items()])
     long = long[long["metric"].isin(SCORES)]
     compression = {"method": "gzip", "mtime": 0}  # no time stamp: one config, one file
     long.to_csv(arguments.output / "scores.csv.gz", index=False, compression=compression)
 
-    inputs = [evaluation, *(folder / "completions.jsonl.gz" for folder in evaluated.values())]
+    files = ("eval.json", "completions.jsonl.gz")
+    inputs = [evaluation, *(folder / f for folder in evaluated.values() for f in files)]
     for folder in folders.values():
         inputs += [folder / f for f in ("config.json", "metrics.jsonl")]
     outputs = ("metrics.csv", "evaluations.csv", "scores.csv.gz")
@@ -68,6 +74,12 @@ def main() -> None:
 def tag(config: dict, row: dict) -> dict:
     """The row with what identifies its run in front."""
     return {key: config[key] for key in ("run", "method", "regime", "base", "seed")} | row
+
+
+def missing(summary: dict, split: str) -> dict:
+    """How many problems of a split were left out of the data, where any were."""
+    count = summary.get("left_out", {}).get(split)
+    return {"left_out": count} if count else {}
 
 
 def read_metrics(folder: Path) -> list[dict]:

@@ -96,7 +96,8 @@ class SamplingConfig(Section):
     max_response_tokens: int = setting("cap on a response, its end token included", ge=1)
     max_batch: int = setting("responses sampled at once (torch engine)", ge=1)
     stop_tokens: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Distinct] = setting(
-        "tokens that end a response beside the tokenizer's own end token, such as <|im_end|>"
+        "tokens that end a response beside the end tokens of the tokenizer and of generation_config.json, "
+        "such as <|im_end|>"
     )
 
 

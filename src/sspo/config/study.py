@@ -90,7 +90,10 @@ class MathDataConfig(Section):
     )
     validation: int = setting("training problems held out for validation", ge=1)
     seed: int = setting("which ones", ge=0)
-    prompt: str = setting("what the model reads, with {problem} for the problem")
+    prompt: str = setting(
+        "what the model reads, with {problem} for the problem; special tokens that the tokenizer puts in "
+        "front stand there once, also where the prompt begins with them, and none is appended"
+    )
 
     @model_validator(mode="after")
     def _prompt_holds_the_problem(self) -> Self:
@@ -99,11 +102,23 @@ class MathDataConfig(Section):
         return self
 
 
+_LONGEST = "longest response that any run samples; prompts leave room for it"
+
+
 class RealDataConfig(Section):
-    """Everything the splits of real data sets depend on besides the files."""
+    """Everything the splits of real data sets depend on besides the files and the base models."""
 
     math_data: MathDataConfig
     reward: RewardConfig
+    max_response_tokens: int = setting(_LONGEST, ge=1)
+
+
+class TaskDataConfig(TaskConfig):
+    """Everything the splits of the procedural task depend on besides published base models."""
+
+    max_response_tokens: int | None = setting(
+        f"{_LONGEST}; left out where no base model is published", ge=1, default=None
+    )
 
 
 class Trial(Section):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sspo.config.errors import ConfigError
 from sspo.config.reading import JsonDict
+from sspo.models.prompts import encode_prompts
 from sspo.pipeline.files import write_bytes
 
 Record = JsonDict
@@ -47,7 +48,9 @@ def _content(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"{path}: damaged gzip file ({error}); run its rule again") from None
+        raise ConfigError(
+            f"{path}: damaged gzip file ({error}); fetch it again, or run its rule again"
+        ) from None
 
 
 def read_problems(path: str | Path) -> list[Record]:
@@ -60,12 +63,26 @@ def read_problems(path: str | Path) -> list[Record]:
     records, seen = read_jsonl(path), set()
     for number, record in enumerate(records, start=1):
         for key in ("id", "prompt", "answer"):
-            if not isinstance(record.get(key), str) or not record[key].strip():
-                raise ConfigError(f"{path}:{number}: field {key!r} must be a non-empty string")
+            if not is_text(record.get(key)):
+                raise ConfigError(
+                    f"{path}:{number}: field {key!r} must be a non-empty string that UTF-8 can hold"
+                )
         if record["id"] in seen:
             raise ConfigError(f"{path}:{number}: id {record['id']!r} occurs twice; make ids unique")
         seen.add(record["id"])
     return records
+
+
+def is_text(value: object) -> bool:
+    r"""Whether a value is a text that is not empty and that UTF-8 can hold: it cannot hold half of a
+    surrogate pair, such as ``\ud83d``."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_jsonl(path: str | Path, records: Iterable[Record]) -> None:
@@ -93,7 +110,7 @@ def check_lengths(
     Raises:
         ConfigError: a problem is too long; the message names the file, the problem and the fix.
     """
-    prompts = tokenizer([str(p["prompt"]) for p in problems])["input_ids"]
+    prompts = encode_prompts(tokenizer, [str(p["prompt"]) for p in problems])
     worst = max(range(len(prompts)), key=lambda i: len(prompts[i]))
     if len(prompts[worst]) + max_response_tokens > context:
         raise ConfigError(

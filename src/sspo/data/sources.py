@@ -6,14 +6,14 @@ reached when this was written. A row that does not fit is refused with its place
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sspo.config.errors import ConfigError, first_line
-from sspo.data.problems import Record, read_jsonl
-from sspo.rewards.answers import MARK
+from sspo.data.golds import first_answer, is_missing, marked_answer, plain_answer
+from sspo.data.problems import Record, is_text, read_jsonl
 
 HUB = "hub"  # the source that is not a folder
 
@@ -25,32 +25,6 @@ _HEAD = (
     "form Answer: $Answer (without quotes) where $Answer is the answer to the problem."
 )
 _TAIL = 'Remember to put your answer on its own line after "Answer:".'
-
-_WHOLE = re.compile(r"([+-]?[0-9]{1,18})(\.0+)?")
-_DOLLAR = re.compile(r"(?<!\\)\$")
-
-
-def plain_answer(value: object) -> str | None:
-    r"""An answer as text without ``$``, with whole numbers plain (``025``, 25.0 -> 25); None for others."""
-    if isinstance(value, list):
-        return plain_answer(value[0]) if len(value) == 1 else None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    text = " ".join(_DOLLAR.sub("", str(value)).split())
-    whole = _WHOLE.fullmatch(text)
-    return str(int(whole[1])) if whole else text or None
-
-
-def marked_answer(value: object) -> str | None:
-    """The answer after GSM8K's last ``####``; None without one."""
-    if not isinstance(value, str) or MARK not in value:
-        return None
-    return plain_answer(value.rpartition(MARK)[2])
-
-
-def first_answer(value: object) -> str | None:
-    """The first of several alternative answers, which a copy of Minerva lists."""
-    return plain_answer(value[0] if isinstance(value, list) and value else value)
 
 
 @dataclass(frozen=True)
@@ -158,14 +132,17 @@ def _problems(name: str, rows: Iterable[Record], place: str, first: int) -> list
         if data_set.levels and _level(row, where) not in data_set.levels:
             continue
         problem = row[_column(row, data_set.problem, where)]
-        if not isinstance(problem, str) or not problem.strip():
-            raise ConfigError(f"{where}: the problem must be a non-empty string; fix the row")
+        if not is_text(problem) or is_missing(problem):
+            raise ConfigError(
+                f"{where}: the problem must be a non-empty string that UTF-8 can hold, not a missing "
+                "value; fix the row"
+            )
         column = _column(row, data_set.answer, where)
         answer = data_set.read(row[column])
-        if answer is None:
+        if answer is None or not is_text(answer):
             raise ConfigError(
                 f"{where}: {column} = {str(row[column])[:80]!r} is not in the form of {name}'s answers; "
-                "fix the row"
+                "fix the row: write one answer, as a text or a finite number"
             )
         text = problem.strip().removeprefix(_HEAD).removesuffix(_TAIL).strip()
         identifier = f"{name}-{first + number:05d}"
@@ -185,7 +162,8 @@ def _column(row: Record, names: Sequence[str], where: str) -> str:
 
 def _level(row: Record, where: str) -> int:
     """The number in ``4``, ``"4"`` and ``"Level 4"``; 0 for MATH's ``"Level ?"``, which nothing selects."""
-    text = str(row[_column(row, ("level",), where)]).removeprefix("Level ")
+    value = row[_column(row, ("level",), where)]
+    text = (plain_answer(value) or str(value)).removeprefix("Level ")  # pandas makes 4.0 of 4
     if text not in {"1", "2", "3", "4", "5", "?"}:
         raise ConfigError(f"{where}: level = {text!r}: expected 1 to 5; fix the row")
     return 0 if text == "?" else int(text)
@@ -199,9 +177,17 @@ def _read_file(path: Path) -> list[Record]:
     except ImportError:
         raise ConfigError(f"{path}: needs the package pyarrow; {PACKAGE_MISSING}") from None
     try:
-        return parquet.read_table(path).to_pylist()
+        table = parquet.read_table(path)
     except (OSError, ValueError) as error:  # pyarrow raises subclasses of both
         raise ConfigError(f"{path}: not a Parquet file ({error}); fetch it again") from None
+    try:
+        return table.to_pylist()
+    except UnicodeDecodeError as error:
+        place, rows = 0, iter(table.to_batches(1))
+        with suppress(UnicodeDecodeError):
+            while next(rows).to_pylist():
+                place += 1
+        raise ConfigError(f"{path}: row {place + 1}: not UTF-8 ({error}); fix the row") from None
 
 
 def _read_hub(data_set: DataSet, revision: str, name: str) -> list[Record]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from sspo.config.errors import ConfigError
 from sspo.config.study import PROBLEM, MathDataConfig
+from sspo.data.context import Room
 from sspo.data.overlap import find_overlaps, normalized
 from sspo.data.problems import Record
 from sspo.data.sources import load_data_set
@@ -26,6 +27,7 @@ class Report:
         unverifiable: training problems with a gold answer that no response could match.
         dropped: benchmark or "validation" -> training problems that equal or nearly equal one of it.
         shared: "a & b" -> problems of benchmark a that equal or nearly equal one of b.
+        too_long: "train" or benchmark -> ids of the problems that leave no room for a response.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -34,16 +36,18 @@ class Report:
     unverifiable: int = 0
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     shared: dict[str, int] = field(default_factory=dict)
+    too_long: dict[str, list[str]] = field(default_factory=dict)
 
 
 def make_math_splits(
-    config: MathDataConfig, reward: RewardFunction
+    config: MathDataConfig, reward: RewardFunction, room: Room
 ) -> tuple[dict[str, list[Record]], Report]:
     """Make ``train``, ``validation`` and one split per benchmark, with disjoint problems.
 
-    A training problem is dropped if it repeats, if its gold answer does not verify against itself, or if
-    ``sspo.data.overlap`` finds it in a benchmark or, once that is drawn, in validation. A benchmark loses
-    only exact repetitions, so that its scores stay comparable; one that needs more is refused.
+    A training problem is dropped if it repeats, if its gold answer does not verify against itself, if
+    ``sspo.data.overlap`` finds it in a benchmark or, once that is drawn, in validation, or if its prompt
+    does not leave the ``room``. A benchmark loses only exact repetitions and the prompts after which not
+    even one token fits, so that its scores stay comparable; one that needs more is refused.
 
     Raises:
         ConfigError: data cannot be loaded or used, or no training problems are left.
@@ -55,9 +59,12 @@ def make_math_splits(
             report.shared[f"{a} & {b}"] = shared
     train = _read_train(config, reward, report)
     train = _without(benchmarks, train, report)
+    train = _fitting("train", train, room, report)
     if len(train) <= config.validation:
+        long = len(report.too_long["train"])
+        reason = f" (without {long} that leave no room for {room})" if long else ""
         raise ConfigError(
-            f"math_data.train: {len(train)} problems are left, and math_data.validation = "
+            f"math_data.train: {len(train)} problems are left{reason}, and math_data.validation = "
             f"{config.validation} are held out; add a training set or lower validation"
         )
     order = random.Random(f"validation/{config.seed}").sample(range(len(train)), len(train))
@@ -65,14 +72,17 @@ def make_math_splits(
     validation = [train[i] for i in order[: config.validation]]
     train = [train[i] for i in sorted(order[config.validation :])]
     train = _without({"validation": validation}, train, report)
-    splits = {"train": train, "validation": validation, **benchmarks}
-    return {n: [_prompted(p, config.prompt) for p in split] for n, split in splits.items()}, report
+    one = replace(room, response=1)
+    splits = {"train": train, "validation": validation}
+    splits |= {name: _fitting(name, split, one, report) for name, split in benchmarks.items()}
+    kept = ("id", "prompt", "answer")
+    return {n: [{k: p[k] for k in kept} for p in split] for n, split in splits.items()}, report
 
 
 def _read(name: str, config: MathDataConfig, report: Report) -> list[Record]:
     problems, report.rows[name] = load_data_set(name, config.source, config.revisions)
     report.selected[name] = len(problems)
-    return problems
+    return [{**p, "prompt": config.prompt.replace(PROBLEM, str(p["problem"]))} for p in problems]
 
 
 def _read_benchmark(
@@ -121,13 +131,25 @@ def _without(
     return [p for p, *found in zip(problems, *kinds.values(), strict=True) if not any(found)]
 
 
+def _fitting(name: str, problems: list[Record], room: Room, report: Report) -> list[Record]:
+    """The problems of a split that leave the room; the ids of the others go into the report.
+
+    Raises:
+        ConfigError: none of them does.
+    """
+    report.too_long[name] = room.too_long(problems)
+    long = {*report.too_long[name]}
+    kept = [p for p in problems if p["id"] not in long]
+    if problems and not kept:
+        where, fix = f"math_data.benchmarks: {name}", f"take {name} out"
+        if name == "train":
+            where, fix = "math_data.train", "lower rollout.max_response_tokens"
+        raise ConfigError(
+            f"{where}: none of {len(problems)} prompts leaves room for {room}; {fix}, shorten "
+            "math_data.prompt, or choose a checkpoint with a longer context"
+        )
+    return kept
+
+
 def _overlaps(first: Sequence[Record], second: Sequence[Record]) -> Sequence[str | None]:
     return find_overlaps(*([str(p["problem"]) for p in problems] for problems in (first, second)))
-
-
-def _prompted(problem: Record, prompt: str) -> Record:
-    return {
-        "id": problem["id"],
-        "prompt": prompt.replace(PROBLEM, str(problem["problem"])),
-        "answer": problem["answer"],
-    }

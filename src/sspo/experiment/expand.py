@@ -20,7 +20,7 @@ from sspo.config.study import (
     ExactStudyConfig,
     ExactStudySection,
     RealDataConfig,
-    TaskConfig,
+    TaskDataConfig,
 )
 from sspo.data.sources import DATA_SETS, HUB
 from sspo.data.tasks import TASKS
@@ -60,9 +60,10 @@ def expand_profile(profile: Profile, source: str, *, installed: bool = True) -> 
 
 
 def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
-    found: dict[str, Section | JsonDict] = dict(_base_configs(profile))
     trials, choice = tuning_runs(profile)
     runs = [*rl_runs(profile), *trials]
+    longest = max(run.rollout.max_response_tokens for run in runs)
+    found: dict[str, Section | JsonDict] = dict(_base_configs(profile, longest))
     evaluation = EvaluationRun(
         evaluation=profile.evaluation,
         sampling=sampling(profile),
@@ -89,14 +90,17 @@ def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
     return found | {f"runs/{name}": run for name, run in named.items()}
 
 
-def _base_configs(profile: Profile) -> dict[str, Section]:
+def _base_configs(profile: Profile, longest: int) -> dict[str, Section]:
     """Config of every base model and of the data that it does not share with the main one."""
-    found: dict[str, Section] = {"data": _data_config(profile)}
+    shared = [name for name in profile.bases if not profile.bases[name].task]
+    published = any(profile.base_profile(name).checkpoint for name in (BASE, *shared))
+    found: dict[str, Section] = {"data": _data_config(profile, longest if published else None)}
     for name in (BASE, *profile.bases):
         variant, changes = profile.base_profile(name), profile.bases.get(name)
         try:
             if changes and changes.task:
-                found[f"{base_place(name)}/data"] = _data_config(variant)
+                response = longest if variant.checkpoint else None
+                found[f"{base_place(name)}/data"] = _data_config(variant, response)
             found[base_place(name)] = _base_config(variant)
             _check_lengths(variant)
         except ConfigError as error:
@@ -105,13 +109,14 @@ def _base_configs(profile: Profile) -> dict[str, Section]:
     return found
 
 
-def _data_config(profile: Profile) -> TaskConfig | RealDataConfig:
+def _data_config(profile: Profile, response: int | None) -> TaskDataConfig | RealDataConfig:
+    """What the problems depend on; ``response`` is the longest one, where a published model reads them."""
     if profile.math_data is None:
         if profile.task.name not in TASKS:
             raise ConfigError(
                 f"task.name = {profile.task.name!r}: unknown task; choose one of {', '.join(TASKS)}"
             )
-        return profile.task
+        return parse(TaskDataConfig, plain(profile.task) | {"max_response_tokens": response})
     data = profile.math_data
     for key, names in (("train", data.train), ("benchmarks", data.benchmarks)):
         for name in names:
@@ -125,7 +130,10 @@ def _data_config(profile: Profile) -> TaskConfig | RealDataConfig:
                     f"math_data.revisions: no commit for {hub} ({name}); add the one that its page on "
                     "the hub shows under 'Files and versions'"
                 )
-    return RealDataConfig(math_data=data, reward=profile.reward)
+    return parse(
+        RealDataConfig,
+        {**plain({"math_data": data, "reward": profile.reward}), "max_response_tokens": response},
+    )
 
 
 def _base_config(profile: Profile) -> PretrainConfig | ImportConfig:
@@ -172,7 +180,10 @@ def _exact_study(profile: Profile, study: ExactStudySection) -> ExactStudyConfig
 
 
 def _check_lengths(profile: Profile) -> None:
-    """Prompt and response must fit into the model's context; real prompts are measured at run time."""
+    """Prompt and response must fit into the context of a model that is trained from scratch.
+
+    For a published one, ``prepare_data`` measures with its tokenizer.
+    """
     if profile.math_data or profile.checkpoint:
         return
     longest = max(split.max_operations for split in profile.task.splits.values())

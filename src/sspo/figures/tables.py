@@ -39,11 +39,21 @@ def tabulate_benchmarks(frames: Frames, methods: Methods) -> Table:
     return Table(
         "Accuracy after training",
         "% of problems, mean [95 % interval]; n: seeds. n > 1: t interval over seeds, cut at 0 and "
-        "100. n = 1: interval over problems. Bold: interval above all others of the split.",
+        "100. n = 1: interval over problems. Bold: interval above all others of the split."
+        + left_out(evaluations),
         values,
         bold=values.groupby("split")[metrics].transform(stands_out),
         formats={"": ".1f"},
     )
+
+
+def left_out(evaluations: DataFrame) -> str:
+    """A sentence on the problems that no model was asked, where there are any; begins with a space."""
+    if "left_out" not in evaluations:
+        return ""
+    counts = evaluations.dropna(subset="left_out").groupby("split", sort=False)["left_out"].max()
+    names = [f"{split.replace('_', ' ')} {count:.0f}" for split, count in counts.items()]
+    return f" Left out, as their prompts fill the context: {', '.join(names)}." if names else ""
 
 
 def shown_metrics(names: Iterable[str]) -> list[str]:

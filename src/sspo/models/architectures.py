@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from transformers import PretrainedConfig
+import transformers
+from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from sspo.config.reading import JsonDict
 
 # Keys that make some architectures scale or cap logits after the output layer; 1 or None does nothing.
 CHANGED_LOGITS = (
@@ -12,6 +16,22 @@ CHANGED_LOGITS = (
     "output_multiplier_scale",
     "final_logit_softcapping",
 )
+
+
+def no_causal_model(settings: JsonDict) -> str:
+    """Why transformers has no causal language model for a ``config.json``; empty where it has one.
+
+    A classifier or an encoder of a known kind would be loaded as a language model that it is not.
+    """
+    kind = settings.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        known = f"transformers {transformers.__version__}"
+        return f"model_type = {kind!r} is unknown to {known}, and code of a checkpoint is never run"
+    model = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    stated = settings.get("architectures") or [model]
+    if model is None or model not in stated:
+        return f"{', '.join(map(str, stated))} ({kind}) is no causal language model of transformers"
+    return ""
 
 
 def changed_logits(config: PretrainedConfig) -> str:

@@ -27,6 +27,7 @@ from sspo.models.weights import merge_adapters
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AS_SAVED = "auto"  # transformers' name for the precision that a checkpoint was saved in
+REMAKE = "delete the folder and run its rule again"  # of a checkpoint that the pipeline made
 
 
 @dataclass(frozen=True)
@@ -77,27 +78,38 @@ def build_model(config: ModelConfig, vocab_size: int, seed: int) -> PreTrainedMo
         return Qwen3ForCausalLM(settings).float()
 
 
-def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+def load_model(
+    folder: str | Path, dtype: str = "float32", device: str = "cpu", fix: str = REMAKE
+) -> PreTrainedModel:
     """Load a causal LM saved with ``save_pretrained``, from safetensors only and without remote code.
 
-    ``dtype`` is a key of ``DTYPES`` or ``AS_SAVED``.
+    Args:
+        folder: the checkpoint.
+        dtype: a key of ``DTYPES``, or ``AS_SAVED``.
+        device: where the model goes.
+        fix: what to do about a damaged checkpoint, for the message.
 
     Raises:
-        ConfigError: the folder is missing, a file is damaged, or ``score`` would score the model
-            wrongly; names the folder and what to do.
+        ConfigError: the folder is missing, a file is damaged, weights and architecture do not belong
+            together, or ``score`` would score the model wrongly; names the folder and what to do.
     """
     model, report = _load(
         AutoModelForCausalLM,
         folder,
+        fix,
         dtype=AS_SAVED if dtype == AS_SAVED else DTYPES[dtype],
         use_safetensors=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # so that the report names them
     )
-    if report["missing_keys"]:
-        raise ConfigError(
-            f"{folder}: the checkpoint lacks {sorted(report['missing_keys'])[0]}; delete the folder and "
-            "run its rule again"
-        )
+    # transformers would draw a weight that is not there, and drop one that it has no place for.
+    for keys, problem in (
+        ("missing_keys", "lacks the weight {}"),
+        ("mismatched_keys", "has another shape than its config says for the weight {}"),
+        ("unexpected_keys", "has a weight that its architecture has no place for, {}"),
+    ):
+        if names := sorted(key if isinstance(key, str) else key[0] for key in report[keys]):
+            raise ConfigError(f"{folder}: the checkpoint {problem.format(names[0])}; {fix}")
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
         raise ConfigError(
             f"{folder}: its output layer has a bias, which scoring does not support; choose a model "
@@ -147,13 +159,13 @@ def save_policy(model: PreTrainedModel, tokenizer, folder: str | Path, dtype: st
     save_model(model.to(DTYPES[dtype]), tokenizer, folder)
 
 
-def load_tokenizer(folder: str | Path):
-    """Load the tokenizer that was saved beside a model.
+def load_tokenizer(folder: str | Path, fix: str = REMAKE):
+    """Load the tokenizer that was saved beside a model; ``fix`` is as for ``load_model``.
 
     Raises:
         ConfigError: the folder is missing or a file is damaged.
     """
-    return _load(AutoTokenizer, folder)
+    return _load(AutoTokenizer, folder, fix)
 
 
 def save_model(model: PreTrainedModel, tokenizer, folder: str | Path) -> None:
@@ -240,17 +252,14 @@ def _without_dropout(model: PreTrainedModel) -> None:
                 setattr(module, name, 0.0)
 
 
-def _load(kind, folder: str | Path, **kwargs):
+def _load(kind, folder: str | Path, fix: str, **kwargs):
     if not Path(folder, "config.json").is_file():
-        raise ConfigError(
-            f"{folder}: no checkpoint here (config.json is missing); run its rule again"
-        )
+        raise ConfigError(f"{folder}: no checkpoint here (config.json is missing); {fix}")
     try:
         return kind.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, **kwargs
         )
     except Exception as error:  # transformers and safetensors raise many types for damaged files
         raise ConfigError(
-            f"{folder}: checkpoint cannot be read ({first_line(error)}); delete the folder and run its "
-            "rule again"
+            f"{folder}: checkpoint cannot be read ({first_line(error)}); {fix}"
         ) from error

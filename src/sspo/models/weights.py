@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -27,6 +28,12 @@ def plain_weights(model: nn.Module) -> dict[str, Tensor]:
             weight = layer.get_base_layer().weight
             weights[f"{name}.weight"] = weight + layer.get_delta_weight(ADAPTER).to(weight.dtype)
     return weights
+
+
+def first_non_finite(model: nn.Module) -> str | None:
+    """The name of the first weight or buffer that holds NaN or infinity; None if all are finite."""
+    named = chain(model.named_parameters(), model.named_buffers())
+    return next((name for name, tensor in named if not torch.isfinite(tensor).all()), None)
 
 
 def merge_adapters(model: nn.Module) -> None:

@@ -49,6 +49,7 @@ def unused_modules(config: Mapping[str, Any]) -> frozenset[str]:
         "sspo.data.splits": "math_data" in config,
         "sspo.data.sources": "math_data" in config,
         "sspo.data.tasks": "math_data" not in config,
+        "sspo.data.context": "max_response_tokens" in config,
         "sspo.experiment.tuning": config.get("tuned", "nothing") != "nothing",
     }
     return frozenset(name for name, is_used in used.items() if not is_used)

@@ -19,7 +19,7 @@ import torch
 
 from sspo.config.reading import parse
 from sspo.config.settings import PretrainConfig, RunConfig
-from sspo.config.study import TaskConfig
+from sspo.config.study import TaskDataConfig
 from sspo.data.problems import Record, read_problems
 from sspo.data.tasks import make_splits
 from sspo.models.policy import build_model, save_model
@@ -138,6 +138,6 @@ def _problems(cost: Cost) -> list[Record]:
     """The first run's training problems where they are made already, else some like them."""
     if cost.problems.is_file():
         return read_problems(cost.problems)
-    task = parse(TaskConfig, cost.configs[cost.data])
+    task = parse(TaskDataConfig, cost.configs[cost.data])
     split = task.splits["train"].changed(size=PROBLEMS)
     return make_splits(task.name, {"train": split}, task.style, 0)["train"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
 from sspo.config.errors import ConfigError
+from sspo.config.reading import load_json
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,15 @@ def check_request(prompts: Sequence[list[int]], sampling: Sampling) -> None:
         raise ValueError(f"max_tokens = {sampling.max_tokens} must be at least 1")
 
 
-def end_tokens(tokenizer, stop_tokens: Sequence[str] = ()) -> list[int]:
-    """Ids of the tokens that end a response: the tokenizer's own end token, then ``stop_tokens``.
+def end_tokens(
+    tokenizer, stop_tokens: Sequence[str] = (), generation: int | Sequence[int] | None = None
+) -> list[int]:
+    """Ids of the tokens that end a response.
+
+    Args:
+        tokenizer: gives the first one, its own end token.
+        stop_tokens: names of further ones.
+        generation: ``eos_token_id`` of the model's generation configuration, one or several or none.
 
     Raises:
         ConfigError: the tokenizer has no end token, or does not know one of ``stop_tokens``.
@@ -76,7 +85,15 @@ def end_tokens(tokenizer, stop_tokens: Sequence[str] = ()) -> list[int]:
                 f"rollout.stop_tokens: {token!r} is not a token of this tokenizer; remove it or spell "
                 "it as the tokenizer does"
             )
-    return list(dict.fromkeys([tokenizer.eos_token_id, *(vocabulary[t] for t in stop_tokens)]))
+    own = [generation] if isinstance(generation, int) else generation or ()
+    stops = [vocabulary[token] for token in stop_tokens]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *own, *stops]))
+
+
+def generation_ends(folder: str | Path) -> int | list[int] | None:
+    """``eos_token_id`` of a checkpoint, from the file that transformers takes it from as well."""
+    file = Path(folder, "generation_config.json")
+    return load_json(file if file.is_file() else Path(folder, "config.json")).get("eos_token_id")
 
 
 def sample_seed(*parts: int | str) -> int:

@@ -32,7 +32,8 @@ class TorchEngine:
         """Sample at most ``max_batch`` responses at once, which bounds the memory.
 
         ``shares_policy`` says that ``model`` is the policy in training itself, so ``load_weights`` does
-        nothing. ``stop_tokens`` end a response, as the tokenizer's end token does.
+        nothing. ``stop_tokens`` end a response, as the tokenizer's end token does and those of the
+        model's generation configuration.
 
         Raises:
             ConfigError: the tokenizer does not know one of the end tokens.
@@ -41,7 +42,7 @@ class TorchEngine:
         self.tokenizer = tokenizer
         self.max_batch = max_batch
         self.shares_policy = shares_policy
-        self.ends = end_tokens(tokenizer, stop_tokens)
+        self.ends = end_tokens(tokenizer, stop_tokens, model.generation_config.eos_token_id)
 
     def load_weights(self, state_dict: Mapping[str, Tensor]) -> None:
         """Copy the given weights into the engine's model, unless it is the policy itself."""

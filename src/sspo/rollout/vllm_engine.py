@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sspo.config.errors import ConfigError, first_line
 from sspo.config.reading import load_json
-from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
+from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens, generation_ends
 
 LOWEST_TEMPERATURE = 0.01  # vLLM raises lower temperatures to this one and only warns
 
@@ -39,7 +39,7 @@ class VllmEngine:
         tokenizer: gives the end token and decodes; vLLM sees token ids only.
         dtype: precision of weights and cache; log-probabilities are comparable if the policy's is the same.
         gpu_memory_fraction: share of the GPU for weights and cache; training needs the rest.
-        stop_tokens: tokens that end a response beside the tokenizer's end token.
+        stop_tokens: tokens that end a response beside those of the tokenizer and of the checkpoint.
         cpu_cache_gib: size of the key-value cache in GiB where there is no GPU.
 
         Raises:
@@ -47,7 +47,7 @@ class VllmEngine:
                 does not know one of the end tokens.
         """
         self.tokenizer = tokenizer
-        self.ends = end_tokens(tokenizer, stop_tokens)
+        self.ends = end_tokens(tokenizer, stop_tokens, generation_ends(folder))
         self.context = int(load_json(Path(folder, "config.json"))["max_position_embeddings"])
         vllm = _import_vllm()
         from vllm.platforms import current_platform

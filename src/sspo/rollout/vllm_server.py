@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sspo.config.errors import ConfigError, first_line
 from sspo.config.reading import load_json
-from sspo.rollout.engine import Completion, Sampling, end_tokens
+from sspo.rollout.engine import Completion, Sampling, end_tokens, generation_ends
 from sspo.rollout.vllm_engine import check_fits, is_one_of_many, sampling_fields
 
 # An environment variable and no setting, because results do not depend on where the server runs.
@@ -50,14 +50,14 @@ class VllmServerEngine:
         tokenizer: gives the end token and decodes; the server sees token ids only.
         weights: a folder of this run; the server reads it under the same path.
         dtype: precision of the server's weights and cache.
-        stop_tokens: tokens that end a response beside the tokenizer's end token.
+        stop_tokens: tokens that end a response beside those of the tokenizer and of the checkpoint.
 
         Raises:
             ConfigError: no server answers, the server was started with other settings, or the tokenizer
                 does not know one of the end tokens.
         """
         self.tokenizer = tokenizer
-        self.ends = end_tokens(tokenizer, stop_tokens)
+        self.ends = end_tokens(tokenizer, stop_tokens, generation_ends(folder))
         self.address = os.environ.get(ADDRESS, DEFAULT_ADDRESS).rstrip("/")
         self.weights = Path(weights).absolute()
         self.dtype = getattr(torch, dtype)

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sspo.config.reading import JsonDict
+from sspo.models.weights import first_non_finite
 from sspo.pipeline.provenance import sha256_file
 
 log = logging.getLogger(__name__)
@@ -130,9 +131,8 @@ def refuse_non_finite(model: nn.Module, when: str) -> None:
     Raises:
         ValueError: a weight is NaN or infinite; names the first one.
     """
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ValueError(f"{when}: weight {name} is not finite; lower the learning rate")
+    if name := first_non_finite(model):
+        raise ValueError(f"{when}: weight {name} is not finite; lower the learning rate")
 
 
 def _trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sspo.data.problems import Record
+from sspo.models.prompts import encode_prompts
 from sspo.rewards.base import RewardFunction
 from sspo.rollout.engine import Completion, RolloutEngine, Sampling, sample_seed
 
@@ -32,7 +33,7 @@ def evaluate_problems(
     Raises:
         RuntimeError: the engine returned another number of completions than asked for.
     """
-    prompts = tokenizer([str(p["prompt"]) for p in problems])["input_ids"]
+    prompts = encode_prompts(tokenizer, [str(p["prompt"]) for p in problems])
     room = [min(max_tokens, context - len(p)) if context else max_tokens for p in prompts]
     records: dict[int, Record] = {}
     for limit in sorted(set(room)):

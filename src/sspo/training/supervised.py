@@ -12,6 +12,7 @@ from sspo.config.settings import ControlConfig, PretrainConfig, SupervisedConfig
 from sspo.data.batching import batches, micro_batches
 from sspo.data.problems import Record, check_lengths, write_jsonl
 from sspo.models.policy import ScoreBatch, save_model, score
+from sspo.models.prompts import encode_continuations, encode_prompts
 from sspo.rewards.base import check_golds
 from sspo.rewards.factory import make_reward
 from sspo.rollout.factory import make_torch_engine
@@ -25,8 +26,8 @@ from sspo.training.validation import make_validation
 
 def encode_solutions(records: Sequence[Record], tokenizer) -> list[tuple[list[int], list[int]]]:
     """(prompt ids, solution ids and end token) of every record."""
-    prompts = tokenizer([str(r["prompt"]) for r in records])["input_ids"]
-    solutions = tokenizer([str(r["solution"]) for r in records])["input_ids"]
+    prompts = encode_prompts(tokenizer, [str(r["prompt"]) for r in records])
+    solutions = encode_continuations(tokenizer, [str(r["solution"]) for r in records])
     eos = [tokenizer.eos_token_id]
     return [(p, s + eos) for p, s in zip(prompts, solutions, strict=True)]
 

@@ -24,6 +24,7 @@ import torch
 from sspo.config.settings import RunConfig
 from sspo.data.batching import batches, distinct
 from sspo.data.problems import Record
+from sspo.models.prompts import encode_prompts
 from sspo.objectives.advantages import degenerate_groups, group_advantages
 from sspo.objectives.losses import check_objective
 from sspo.rewards.base import failure_shares
@@ -96,7 +97,7 @@ def collect_rollout(
         TrainingError: the engine returned another number of completions than asked for.
     """
     group = config.rollout.group_size
-    encoded = actors.tokenizer([str(p["prompt"]) for p in problems])["input_ids"]
+    encoded = encode_prompts(actors.tokenizer, [str(p["prompt"]) for p in problems])
     prompts = [ids for ids in encoded for _ in range(group)]
     rows = [p for p in problems for _ in range(group)]
     seeds = [
