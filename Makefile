@@ -9,6 +9,8 @@ CONFIG_FILES := $(CONFIG:%=config/%.yaml)
 PROFILE := $(lastword $(CONFIG))
 RESULTS := $(if $(filter default,$(PROFILE)),results,results/$(PROFILE))
 FIGURES := $(if $(filter default,$(PROFILE)),figures,figures/$(PROFILE))
+# What the other commands name where results are missing: this profile's own command.
+REMAKE := make reproduce$(if $(filter-out default,$(CONFIG)), CONFIG=$(if $(word 2,$(CONFIG)),"$(CONFIG)",$(CONFIG)))
 LIMITS := $(if $(GPUS),--resources gpu=$(GPUS) vllm_server=1)
 IN_VENV = PATH="$$(cd $(BIN) && pwd):$$PATH"
 SNAKEMAKE = $(IN_VENV) snakemake --cores $(CORES) $(LIMITS) --configfile $(CONFIG_FILES)
@@ -17,6 +19,15 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile -q
 EXTRA_TESTS := vllm or trl or verl or slurm or fuzz or kills or gpu
 INSTALL = $(BIN)/pip install --quiet $(PIP_ARGS)
 ADD = $(INSTALL) -c requirements.txt --editable
+# Snakemake, matplotlib, vLLM and others keep caches in the home folder (the account's where HOME is not set).
+# Where it is missing or read-only, they go into the checkout. Snakemake also asks for the user's name, which
+# a container with a number for its user does not know.
+export USER ?= $(shell id -un 2>/dev/null || id -u)
+export HOME ?= $(or $(filter /%,$(shell eval echo ~$(USER))),$(CURDIR)/.snakemake/home)
+ifneq ($(shell test -d "$(HOME)" && test -w "$(HOME)" && echo yes),yes)
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+export MPLCONFIGDIR ?= $(XDG_CACHE_HOME)/matplotlib
+endif
 NVIDIA := $(shell command -v nvidia-smi 2>/dev/null)
 AUDIT := .venv-audit/bin/pip-audit
 UV := .venv-uv/bin/uv
@@ -32,7 +43,7 @@ help: ## this list
 reproduce: environment config ## environment, data, base models, runs, evaluation, verdicts, figures
 	$(SNAKEMAKE)
 
-smoke: ## every rule at tiny sizes, one run through vLLM (after make vllm)
+smoke: ## every rule at tiny sizes, and one run through vLLM where that is installed
 	$(MAKE) reproduce CONFIG=smoke
 
 # Any interruption may be followed by the same command.
@@ -45,13 +56,17 @@ plan: environment config ## what a profile costs before it runs: jobs, tokens, h
 	  $(if $(filter-out all,$(CORES)),--cores $(CORES)) $(if $(GPUS),--gpus $(GPUS))
 
 status: environment config ## how far the runs are
-	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS)
+	@$(BIN)/python workflow/scripts/status.py --results $(RESULTS) --config $(CONFIG_FILES) --remake '$(REMAKE)'
 
 report: environment config ## everything in one HTML file, report.html among the results
-	$(SNAKEMAKE) --report $(RESULTS)/report.html
+	@test -f $(RESULTS)/claims.json || { \
+	  echo 'error: $(RESULTS): nothing to report yet; run `$(REMAKE)` first' >&2; exit 1; }
+	@$(SNAKEMAKE) --report $(RESULTS)/report.html || { \
+	  echo 'error: no report; where a file is missing, run `$(REMAKE)` first' >&2; exit 1; }
 
 verify: environment config ## do results and figures still match the hashes recorded beside them?
-	@$(BIN)/python workflow/scripts/verify.py --results $(RESULTS) --figures $(FIGURES)
+	@$(BIN)/python workflow/scripts/verify.py --results $(RESULTS) --figures $(FIGURES) \
+	  --config $(CONFIG_FILES) --remake '$(REMAKE)'
 
 reference: config ## copy a finished profile's figures, verdicts and tables to docs/
 	mkdir -p docs/$(PROFILE)
@@ -172,8 +187,8 @@ config:
 	  $(basename $(notdir $(wildcard config/*.yaml))) >&2; exit 1; }; done
 
 clean: ## remove results and figures
-	git clean --quiet -dfx results figures .snakemake 2>/dev/null || \
-	  find results figures .snakemake -mindepth 1 ! -name README.md -delete
+	find results figures -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	rm -rf .snakemake
 
 #:
 #: CONFIG=smoke   another profile of config/, or several, the last one over the others

@@ -106,6 +106,43 @@ def test_git_state_names_the_commit_and_whether_files_changed(files):
     assert git_state(folder)["dirty"] is True
 
 
+def committed(folder):
+    """A repository with one commit; returns the commit."""
+    folder.mkdir(exist_ok=True)
+    (folder / "file").write_text(folder.name)  # so that no two repositories share a commit
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "first")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def test_an_archive_unpacked_inside_another_repository_has_no_commit(tmp_path):
+    committed(tmp_path)
+    unpacked = tmp_path / "sspo"
+    unpacked.mkdir()
+    (unpacked / "file").write_text("x")
+    assert git_state(unpacked) == {"commit": None, "dirty": None}
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "with the archive")
+    assert git_state(unpacked) == {"commit": None, "dirty": None}
+
+
+def test_a_clone_inside_another_repository_and_behind_a_link_has_its_own_commit(tmp_path):
+    outer, inner = committed(tmp_path), tmp_path / "clone"
+    commit = committed(inner)
+    (tmp_path / "link").symlink_to(inner)
+    git(inner, "worktree", "add", "--quiet", "--detach", str(tmp_path / "with a space"))
+    for folder in (inner, tmp_path / "link", tmp_path / "with a space"):
+        assert git_state(folder) == {"commit": commit, "dirty": False}
+    assert git_state(tmp_path)["commit"] == outer
+
+
+def test_the_variables_of_a_hook_of_another_repository_name_no_commit(tmp_path, monkeypatch):
+    committed(tmp_path / "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    assert git_state(tmp_path) == {"commit": None, "dirty": None}
+
+
 # The record
 
 

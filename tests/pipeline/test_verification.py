@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sspo.config.profile import read_profile
+from sspo.experiment.expand import expand_profile
 from sspo.pipeline.files import write_json
 from sspo.pipeline.provenance import ROOT, write_record
 from sspo.pipeline.verification import verify
@@ -146,6 +148,17 @@ def test_a_bad_file_puts_everything_made_from_it_in_doubt(experiment, path, affe
     assert found[path].what.startswith("missing" if damage == "remove" else "changed since ")
 
 
+def test_what_was_made_with_a_config_that_is_left_behind_is_stale_and_no_problem(experiment):
+    verdict = verify("results", "figures", ["results/runs/b/config.json"])
+    assert verdict.problems == []
+    assert verdict.stale == {
+        *("results/runs/b/metrics.jsonl", "results/summary/metrics.csv"),
+        *("figures/f1.png", "figures/f1.pdf"),
+    }
+    assert verify("results", "figures", ["results/data/config.json"]).stale == EVERYTHING
+    assert check().stale == set()
+
+
 def test_a_result_made_anew_leaves_what_was_made_from_the_old_one_in_doubt(experiment):
     keep = Path("results/summary/provenance.json").read_bytes()
     build(model=b"other weights")
@@ -249,7 +262,36 @@ def test_the_script_counts_when_all_is_well_and_names_what_is_not(experiment):
     assert done.stderr.splitlines()[-1].startswith("error: 1 of 16 files do not match")
 
 
-def test_the_script_refuses_a_folder_without_records(tmp_path):
-    done = run_script("--results", str(tmp_path), "--figures", str(tmp_path))
+def test_the_script_names_what_an_edit_of_the_profile_made_stale(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = ("--results", "results", "--figures", "figures")
+    edited = Path("config/edited.yaml")
+    shutil.copytree(ROOT / "config", "config")
+    profile = read_profile([edited.with_name("default.yaml")])
+    write_json("results/base/config.json", expand_profile(profile, "default.yaml")["base"])
+    model = make("results/base/model/weights", b"weights")
+    write_record(
+        "results/base/provenance.json", SCRIPT, inputs=["results/base/config.json"], outputs=[model]
+    )
+    edited.write_text("pretrain: {seed: 5}\n")
+    done = run_script(*folders, "--config", "config/default.yaml")
+    assert done.returncode == 0, done.stderr
+    done = run_script(*folders, "--config", str(edited), "--remake", "make reproduce CONFIG=edited")
     assert done.returncode == 1
-    assert "no records here" in done.stderr
+    assert done.stderr.splitlines() == [
+        "config/edited.yaml: changed since the results were made",
+        "  seed = 5, was 0 (base)",
+        "  made from it: results/base/model/weights",
+        "error: 1 of 3 files are stale; run `make reproduce CONFIG=edited` again",
+    ]
+    flip("results/base/model/weights", 0)
+    done = run_script(*folders, "--config", str(edited))
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: 1 of 3 files do not match their records, 1 of 3 files are stale")
+
+
+def test_the_script_refuses_a_folder_without_records(tmp_path):
+    folders = ("--results", str(tmp_path), "--figures", str(tmp_path))
+    done = run_script(*folders, "--remake", "make reproduce CONFIG=smoke")
+    assert done.returncode == 1
+    assert "no records here; make results with `make reproduce CONFIG=smoke`" in done.stderr

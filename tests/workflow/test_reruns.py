@@ -252,6 +252,17 @@ def test_editing_the_plan_of_the_claims_trains_nothing(studied, tmp_path):
     assert not any(job.startswith(("train", "evaluate", "summarize")) for job in planned)
 
 
+def test_a_dry_run_names_the_keys_that_changed_and_prints_no_config(workspace):
+    workspace.edit(methods__sspo__params={"gate": "sigmoid", "tau_pos": 2.0, "tau_neg": 1.0})
+    text = workspace.run("--dry-run", "--cores", "2")
+    assert "tiny.yaml: changed since the results were made\n" in text
+    assert re.search(r"^  objective\.params\.tau_pos = 2\.0, was 1\.0 \(runs/sspo-s0, runs/sspo-s1\)$",
+                     text, flags=re.MULTILINE)  # fmt: skip
+    reasons = re.findall(r"reason: (Params have changed.*)", text)
+    assert len(reasons) == len(re.findall("^rule write_config:", text, flags=re.MULTILINE)) == 4
+    assert all(len(reason) < 200 and "{" not in reason for reason in reasons)
+
+
 def test_a_new_seed_runs_only_that_seed(workspace):
     workspace.edit(experiment__seeds=[0, 1, 2])
     trained = {job for job in workspace.planned() if job.startswith("train")}
@@ -263,6 +274,95 @@ def test_a_failed_run_is_continued_without_repeating_the_others(workspace):
         shutil.rmtree(workspace.folder / missing)
     planned = workspace.planned()
     assert {job for job in planned if job.startswith("train")} == {"train:sspo-s1"}
+
+
+def forced_targets(option):
+    """What the documents make again with an option: files, with braces as the shell has them, and rules."""
+    text = "".join((ROOT / file).read_text() for file in ("README.md", "docs/reproducing.md"))
+    found = re.findall(rf"^snakemake --cores all {option} ([^#\n]+)", text, flags=re.MULTILINE)
+    words = " ".join(sorted(found)).replace("s{0,1,2}", "s{0,1}")  # the seeds of this workspace
+    command = ["bash", "-c", f"printf '%s\\n' {words}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+# Apart, so that no job reruns only because another one does.
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [("-f", "metrics.jsonl"), ("-f", "eval.json"), ("-f", "plot_|tabulate_"), ("--forcerun", "")],
+)
+def test_the_documented_commands_make_their_part_again(workspace, option, kind):
+    targets = [target for target in forced_targets(option) if re.search(kind, target)]
+    text = workspace.run("--cores", "2", "--dry-run", option, *targets)
+    jobs = re.findall(r"^rule (\w+):\n((?: {4}.*\n)+)", text, flags=re.MULTILINE)
+    forced = [(name, body) for name, body in jobs if "reason: Forced execution" in body]
+    assert targets
+    for target in targets:
+        made = [name for name, body in forced if target == name or re.search(rf" {target}\b", body)]
+        assert made, target
+
+
+def test_every_command_that_the_readme_has_for_a_part_forces_it():
+    _, part = (ROOT / "README.md").read_text().split("## Rerun a part\n")
+    lines = [line for line in part.split("##")[0].splitlines() if line.startswith("snakemake ")]
+    assert len(lines) == 4
+    assert all(" -f " in line or " --forcerun " in line for line in lines)
+
+
+@pytest.fixture
+def without_vllm(workspace):
+    """A workspace in whose processes vLLM cannot be found, installed or not."""
+    (workspace.folder / "src/sitecustomize.py").write_text(
+        "import importlib.util as util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'vllm' else find(name, *rest)\n"
+    )
+    return workspace
+
+
+SAMPLED = {
+    "label": "sampled by vLLM",
+    "color": "#882255",
+    "objective": "sspo",
+    "params": {"gate": "sigmoid", "tau_pos": 1.0, "tau_neg": 1.0},
+    "rollout": {"engine": "vllm"},
+}
+
+
+def test_an_optional_method_without_its_package_is_left_out_and_named_at_both_ends(without_vllm):
+    without_vllm.edit(
+        experiment__methods=["grpo", "sspo", "other"], methods__other={**SAMPLED, "optional": True}
+    )
+    shutil.rmtree(without_vllm.folder / "figures")
+    text = without_vllm.run("--cores", "2")
+    assert "train:other" not in text
+    note = "other is left out: methods.other: rollout.engine = 'vllm' but vLLM is not installed"
+    assert text.count(note) == 2
+    assert text.index(note) < text.index("rule plot_") < text.rindex(note)
+
+
+def test_a_method_without_its_package_is_refused_before_anything_runs(without_vllm):
+    without_vllm.edit(experiment__methods=["grpo", "sspo", "other"], methods__other=SAMPLED)
+    done = without_vllm.snakemake("--cores", "2")
+    assert done.returncode != 0
+    assert (
+        "tiny.yaml: methods.other: rollout.engine = 'vllm' but vLLM is not installed; run `make"
+        in (done.stdout + done.stderr)
+    )
+    assert not (without_vllm.folder / "results/runs/other-s0").exists()
+
+
+@pytest.mark.parametrize("home", ["nowhere", "a file"])
+def test_snakemake_needs_no_home_folder(workspace, home):
+    blocked = workspace.folder / "tiny.yaml"  # no folder can be made below a file
+    place = blocked / home if home == "nowhere" else blocked
+    done = subprocess.run(
+        workspace.command("--dry-run", "--cores", "1"),
+        cwd=workspace.folder,
+        env={**workspace.environment(), "HOME": str(place), "XDG_CACHE_HOME": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to be done" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,23 @@
 """Validate the configuration once, and turn it into plain dicts that the rules look up."""
 
+import hashlib
 import json
 import os
 import shlex
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from sspo.config.errors import ConfigError
 from sspo.config.launch_file import read_launch
-from sspo.config.names import BASE, CONTROL, MAIN, TUNING, base_place
+from sspo.config.names import BASE, CONTROL, MAIN, TUNING, base_place, data_place
 from sspo.config.profile import check_profile
 from sspo.config.settings import CheckpointConfig
 from sspo.config.yaml_files import read_yaml
 from sspo.data.sources import source_files
 from sspo.experiment.expand import expand_profile
+from sspo.experiment.packages import without_missing
+from sspo.experiment.stale import changed_keys, describe
 from sspo.models.pretrained import checkpoint_files
 from sspo.pipeline.closure import code_files
 from sspo.pipeline.locks import refuse_orphan, start_pipeline
@@ -23,7 +27,7 @@ CONFIG_NAME = str(["config", *workflow.configfiles, *workflow.overwrite_configfi
 try:
     for file in [ROOT / "config/default.yaml", *workflow.overwrite_configfiles]:
         read_yaml(file)  # Snakemake has read it too, but does not mind a key that is given twice
-    PROFILE = check_profile(config, CONFIG_NAME)
+    PROFILE, LEFT_OUT = without_missing(check_profile(config, CONFIG_NAME), CONFIG_NAME)
     CONFIGS = expand_profile(PROFILE, CONFIG_NAME)
     if workflow.is_main_process:
         # Once is enough: on a cluster every job comes through this file.
@@ -53,13 +57,31 @@ onstart:
         raise WorkflowError(str(error)) from None
 
 
+def say_what_is_left_out():
+    for note in LEFT_OUT:
+        logger.warning(f"{CONFIG_NAME}: {note}")
+
+
+onsuccess:
+    say_what_is_left_out()
+
+
+onerror:
+    say_what_is_left_out()
+
+
 RESULTS, FIGURES = config["results_dir"], config["figures_dir"]
+if workflow.is_main_process:  # above a dry run's list of jobs, and at the start of a run
+    say_what_is_left_out()
+    for line in describe(changed_keys(CONFIGS, Path(RESULTS)), CONFIG_NAME):
+        logger.info(line)
+
 BASES = [base_place(name) for name in (BASE, *config.get("bases", {}))]
 # Where curves are shown changes no result: an edit trains nothing anew.
 TRACKING = ancient(f"{RESULTS}/tracking/config.json")
 IMPORTED = [base for base in BASES if "checkpoint" in CONFIGS[base]]
 # A base model without data of its own shares the main one's.
-DATA = {base: f"{base}/data" if f"{base}/data" in CONFIGS else "data" for base in BASES}
+DATA = {base: data_place(CONFIGS, base) for base in BASES}
 RUNS = {
     place.removeprefix("runs/"): run for place, run in CONFIGS.items() if place.startswith("runs/")
 }
@@ -70,7 +92,7 @@ FINAL_RUNS = sorted(RUNS.keys() - {*TRIAL_RUNS})
 EVALUATED = [*BASES, *(f"runs/{run}" for run in FINAL_RUNS)]
 ONE_RUN_PER_METHOD = [
     next(name for name in RL_RUNS if (RUNS[name]["method"], RUNS[name]["regime"]) == (method, MAIN))
-    for method in config["experiment"]["methods"]
+    for method in PROFILE.experiment.methods
 ]
 SPLITS = PROFILE.split_names()
 # Absent on CPU, as some executors take a mention of zero GPUs for a GPU job.
@@ -151,6 +173,11 @@ def one_of(values):
 def inert_json(data):
     """JSON text without characters of markup: the HTML report copies parameters into its own script."""
     return json.dumps(data).replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
+def short_hash(data):
+    """Stands for a config where Snakemake prints why a job runs; ``describe`` says which keys changed."""
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
 
 
 def checkout(file):

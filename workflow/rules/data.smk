@@ -18,7 +18,9 @@ rule write_config:
         f"{RESULTS}/logs/write_config/{{place}}.log",
     localrule: True
     params:
-        config=lambda wildcards: inert_json(CONFIGS[wildcards.place]),
+        # An edit shows in the hash. What takes inputs is not compared, nor printed whole as the reason of a rerun.
+        settings=lambda wildcards: f"settings {short_hash(CONFIGS[wildcards.place])}",
+        config=lambda wildcards, input: inert_json(CONFIGS[wildcards.place]),
     shell:
         "python {input.script:q} {params.config:q} {output} {input.choices} > {log} 2>&1"
 

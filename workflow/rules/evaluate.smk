@@ -53,7 +53,7 @@ rule summarize:
     params:
         results=subpath(input.evaluation, ancestor=2),
         folder=subpath(output.metrics, parent=True),
-        runs=FINAL_RUNS,
+        runs=lambda wildcards, input: [Path(config).parent.name for config in input.configs],
     shell:
         "python {input.script:q} --results {params.results} --output {params.folder}"
         " --runs {params.runs} > {log} 2>&1"

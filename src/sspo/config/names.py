@@ -1,5 +1,8 @@
 """Names that an experiment reserves, and the folders they stand for under its results."""
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 CONTROL = "supervised"  # the method that is trained without reward
 MAIN = "main"  # the regime of the `experiment` section itself
 TUNING = "tuning"  # the regime of tuning trials
@@ -9,3 +12,21 @@ BASE = "base"  # the base model of `task`, `model` and `pretrain` themselves
 def base_place(name: str) -> str:
     """The folder of a base model."""
     return BASE if name == BASE else f"bases/{name}"
+
+
+def base_places(configs: Mapping[str, Any]) -> list[str]:
+    """The folders of all base models of an experiment, whose configs are given by place."""
+    return [base_place(name) for name in (BASE, *configs["settings"].get("bases", {}))]
+
+
+def model_places(configs: Mapping[str, Any]) -> dict[str, str]:
+    """The folders of base models and runs, each with that of the base model that it starts from."""
+    runs = {place: config for place, config in configs.items() if place.startswith("runs/")}
+    return {base: base for base in base_places(configs)} | {
+        place: base_place(config["base"]) for place, config in runs.items()
+    }
+
+
+def data_place(places: Collection[str], base: str) -> str:
+    """The folder of a base model's problems: the main one's unless the places have one of its own."""
+    return f"{base}/data" if f"{base}/data" in places else "data"

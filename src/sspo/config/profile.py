@@ -98,6 +98,10 @@ class Method(Section):
     objective: str = setting("a key of LOSSES in src/sspo/objectives/losses.py")
     params: JsonDict = setting("the objective's keyword arguments")
     trainer: Trainer | None = setting(_TRAINER, default=None)
+    optional: bool | None = setting(
+        "leave the method out, and say so, where a package that it needs is not installed",
+        default=None,
+    )
     rollout: RolloutChanges | None = setting("what differs of rollout", default=None)
     advantages: AdvantageChanges | None = setting("what differs of advantages", default=None)
     train: TrainChanges | None = setting("what differs of train", default=None)

@@ -1,4 +1,4 @@
-"""Which optional packages an experiment needs; their absence is found before any run."""
+"""Which packages beside the locked ones an experiment needs; their absence is found before any run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,44 @@ import importlib.util
 from collections.abc import Iterable
 
 from sspo.config.errors import ConfigError
+from sspo.config.profile import Profile
+from sspo.config.reading import JsonDict, plain
 from sspo.config.settings import RunConfig, TrackingConfig
 from sspo.config.study import EvaluationConfig
+from sspo.experiment.runs import rl_runs
 from sspo.training.tracking import check_packages
+
+
+def without_missing(profile: Profile, source: str) -> tuple[Profile, list[str]]:
+    """Leave out the optional methods that need a package which is not installed.
+
+    Args:
+        profile: the whole configuration.
+        source: file name for messages.
+
+    Returns:
+        The rest of the profile, and a line on each method that was left out.
+
+    Raises:
+        ConfigError: a run that is impossible with all packages, or no method is left.
+    """
+    optional = {method for method in profile.experiment.methods if profile.methods[method].optional}
+    try:
+        runs = [run for run in rl_runs(profile) if run.method in optional] if optional else []
+        missing = {run.method: text for run in runs for text in missing_packages(run)}
+        if not missing:
+            return profile, []
+        rest = [method for method in profile.experiment.methods if method not in missing]
+        if not rest:
+            raise ConfigError(next(iter(missing.values())))
+        changes: JsonDict = {"experiment": {"methods": rest}}
+        if profile.tuning:
+            changes["tuning"] = {"params": {m: plain(profile.tuning.params[m]) for m in rest}}
+        return profile.changed(**changes), [
+            f"{method} is left out: {text}" for method, text in missing.items()
+        ]
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def check_installed(

@@ -51,9 +51,15 @@ def fingerprint(paths: Iterable[str | Path]) -> str:
 
 
 def git_state(folder: str | Path = ROOT) -> dict[str, object]:
-    """``commit`` and ``dirty`` of the checkout, both None outside git."""
-    commit = _output("git", "-C", folder, "rev-parse", "HEAD")
-    changes = _output("git", "-C", folder, "status", "--porcelain")
+    """``commit`` and ``dirty`` of the checkout; both None where it is not the top of a repository.
+
+    An archive that is unpacked inside another repository is none of that repository's commits.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != Path(folder).resolve():
+        return {"commit": None, "dirty": None}
+    changes = _git(folder, "status", "--porcelain")
+    commit = _git(folder, "rev-parse", "HEAD")
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
@@ -141,10 +147,17 @@ def record_sha256(record: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _output(*command: str | Path) -> str | None:
+def _git(folder: str | Path, *arguments: str) -> str | None:
+    """What git says of a folder, also inside a hook, where variables name another repository."""
+    named = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    clean = {key: value for key, value in os.environ.items() if key not in named}
+    return _output("git", "-C", folder, *arguments, env=clean)
+
+
+def _output(*command: str | Path, env: Mapping[str, str] | None = None) -> str | None:
     """What a program prints, or None when it is not here or fails."""
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

@@ -58,14 +58,16 @@ class Verdict:
     files: int
     records: int
     problems: list[Problem]
+    stale: set[str]  # files made with configs that the profile has left behind
 
 
-def verify(results: str | Path, figures: str | Path) -> Verdict:
+def verify(results: str | Path, figures: str | Path, left_behind: Iterable[str] = ()) -> Verdict:
     """Compare every file of an experiment with the records.
 
     Args:
         results: folder of the results; experiments in folders of their own below it are left out.
         figures: folder of the figures, without its subfolders.
+        left_behind: config files that the profile asks for with other values now.
     """
     files = [*map(str, result_files(Path(results))), *map(str, figure_files(Path(figures)))]
     records, found = _read_records(files)
@@ -93,7 +95,9 @@ def verify(results: str | Path, figures: str | Path) -> Verdict:
         Problem(path, what, _affected(doubtful.get(path, []), records) - {path})
         for path, what in sorted(found.items())
     ]
-    return Verdict(len(files), len(records), problems)
+    old = {*left_behind}
+    stale = _affected((r for r in records if old & r.sources.keys()), records)
+    return Verdict(len(files), len(records), problems, stale)
 
 
 def result_files(folder: Path) -> Iterator[Path]:

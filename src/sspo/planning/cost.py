@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 
+from sspo.config.names import base_places, data_place
 from sspo.config.profile import read_profile
 from sspo.config.reading import JsonDict, load_json, parse
 from sspo.config.settings import RunConfig
 from sspo.experiment.expand import expand_profile
 from sspo.experiment.packages import missing_packages
 from sspo.pipeline.provenance import hardware
-from sspo.planning.jobs import TRAIN, Job, Rates, base_places, data_place, jobs_at_once, list_jobs
+from sspo.planning.jobs import TRAIN, Job, Rates, jobs_at_once, list_jobs
 from sspo.planning.memory import Machine, refusals
 from sspo.planning.model_size import ModelSize, base_folder, base_size
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sspo.config.launch_file import ONE_PROCESS, Launch, read_launch
-from sspo.config.names import BASE, TUNING, base_place
+from sspo.config.names import TUNING, base_places, data_place, model_places
 from sspo.config.reading import JsonDict, Section, load_json
 from sspo.data.tasks import TASKS
 
@@ -63,16 +63,6 @@ class Rates(Section):
     memory_gib: float  # most that the step held
 
 
-def base_places(configs: Mapping[str, JsonDict]) -> list[str]:
-    """The places of all base models."""
-    return [base_place(name) for name in (BASE, *configs["settings"].get("bases", {}))]
-
-
-def data_place(configs: Mapping[str, JsonDict], base: str) -> str:
-    """The place of a base model's problems."""
-    return f"{base}/data" if f"{base}/data" in configs else "data"
-
-
 def list_jobs(configs: Mapping[str, JsonDict], results: Path) -> list[Job]:
     """Every job of the workflow that samples or trains, or makes a base model.
 
@@ -84,9 +74,8 @@ def list_jobs(configs: Mapping[str, JsonDict], results: Path) -> list[Job]:
     """
     launch = read_launch(configs["settings"]["backends"]["accelerate_config"])
     prompts = {base: _prompt_tokens(configs, base) for base in base_places(configs)}
-    models = {base: base for base in prompts}
-    models |= {p: base_place(c["base"]) for p, c in configs.items() if p.startswith("runs/")}
-    jobs = [_job(configs[p], p, base, prompts[base], launch) for p, base in models.items()]
+    models = model_places(configs).items()
+    jobs = [_job(configs[place], place, base, prompts[base], launch) for place, base in models]
     counts = {base: _problem_counts(configs, base, results) for base in prompts}
     evaluated = [job for job in jobs if job.regime != TUNING]
     return jobs + [_evaluation(configs["evaluation"], job, counts[job.base]) for job in evaluated]
