@@ -150,6 +150,12 @@ class TrainConfig(Section):
     kl_coefficient: float = setting(
         "weight of the KL term to the initial policy; 0 leaves it out", ge=0
     )
+    off_policy_threshold: float | None = setting(
+        "responses with A < 0 contribute nothing once their mean log-ratio to the sampling policy is "
+        "below minus this, in nats (off-policy sequence masking); left out, none is masked",
+        default=None,
+        ge=0,
+    )
     micro_batch: int = setting(
         "most responses per forward pass; changes memory, not gradients", ge=1
     )
