@@ -262,7 +262,7 @@ class RunConfig(_Run):
         "what the tuning chose for it; params where the regime itself says the learning rate"
     )
     trainer: Literal["native", "trl"] = setting(
-        "the loop: sspo.training.trainer, or the same inside TRL (sspo.backends.trl)"
+        "the loop: sspo.training.trainer, or the same inside TRL (sspo.backends.trl_run)"
     )
     objective: ObjectiveConfig
     advantages: AdvantageConfig
