@@ -190,6 +190,7 @@ def test_verls_cispo_also_bounds_the_weight_from_below(verl):
 
 @pytest.mark.verl
 @pytest.mark.slow
+@pytest.mark.usefixtures("verl")
 def test_the_example_is_found_by_every_process_that_imports_verl():
     """The variable that verl reads at its import, and the three lines of the example."""
     code = (
