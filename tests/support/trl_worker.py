@@ -31,6 +31,7 @@ VARIANTS = {name: (name, {}) for name in LOSSES} | {
     "bfloat16": ("sspo", {"dtype": "bfloat16"}),
     "mismatched": ("sspo", {"correction": "sequence"}),
     "old_logprobs": ("sspo", {"old_logprobs": "engine"}),
+    "off_policy_mask": ("grpo", {"off_policy_threshold": 0.01}),
 }
 
 
