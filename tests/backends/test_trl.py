@@ -152,35 +152,40 @@ def reward(completion_ids, **_):
     return [float(sum(ids) % 3 == 0) for ids in completion_ids]
 
 
+def make_trainer(kind, folder, changes=None, **chosen):
+    """Of a rollout's two updates, each is two micro-batches."""
+    save_model(make_actors().policy, TOKENIZER, f"{folder}/start")  # the KL term loads it again
+    settings = {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "steps_per_generation": 4,
+        "num_generations": 4,
+        "max_completion_length": TOKENS,
+        "max_steps": 4,
+        "learning_rate": 3e-3,
+        "top_k": 0,
+        "use_cpu": True,
+        "bf16": False,
+        "seed": 0,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+    }
+    return kind(
+        model=f"{folder}/start",
+        reward_funcs=reward,
+        args=GRPOConfig(output_dir=folder, **settings | (changes or {})),
+        train_dataset=Dataset.from_list([{"prompt": str(p["prompt"])} for p in PROBLEMS]),
+        processing_class=TOKENIZER,
+        **chosen,
+    )
+
+
 def trained(kind, changes=None, **chosen):
-    """Weights after two rollouts of two updates, each in two micro-batches, and the trainer."""
+    """Weights after two rollouts, and the trainer."""
     with tempfile.TemporaryDirectory() as folder:
-        save_model(make_actors().policy, TOKENIZER, f"{folder}/start")  # the KL term loads it again
-        settings = {
-            "per_device_train_batch_size": 4,
-            "gradient_accumulation_steps": 2,
-            "steps_per_generation": 4,
-            "num_generations": 4,
-            "max_completion_length": TOKENS,
-            "max_steps": 4,
-            "learning_rate": 3e-3,
-            "top_k": 0,
-            "use_cpu": True,
-            "bf16": False,
-            "seed": 0,
-            "report_to": "none",
-            "save_strategy": "no",
-            "logging_steps": 1,
-            "disable_tqdm": True,
-        }
-        trainer = kind(
-            model=f"{folder}/start",
-            reward_funcs=reward,
-            args=GRPOConfig(output_dir=folder, **settings | (changes or {})),
-            train_dataset=Dataset.from_list([{"prompt": str(p["prompt"])} for p in PROBLEMS]),
-            processing_class=TOKENIZER,
-            **chosen,
-        )
+        trainer = make_trainer(kind, folder, changes, **chosen)
         trainer.train()
     return torch.cat([p.detach().flatten() for p in trainer.model.parameters()]), trainer
 
@@ -240,6 +245,40 @@ def test_evaluation_and_the_share_of_masked_responses():
     prompts = Dataset.from_list([{"prompt": str(p["prompt"])} for p in PROBLEMS[:2]])
     metrics = trainer.evaluate(prompts)
     assert metrics["eval_objective/sequence_weight"] == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [TOKENS, 1], ids=["token", "sequence"])
+def test_what_vllm_sampled_with_corrects_and_masks_as_in_trl(tmp_path, columns):
+    """Importance weights per token or per response, and tokens that vLLM could not score."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 12, (4, 2 * TOKENS), generator=generator)
+    noise = torch.randn(2, 4, TOKENS, generator=generator)
+    old = -3.0 + 0.3 * noise[0]
+    sampled = old + 0.3 * noise[1]
+    sampled[1, 3] = torch.nan
+    inputs = {
+        "prompt_ids": ids[:, :TOKENS],
+        "prompt_mask": torch.ones(4, TOKENS, dtype=torch.long),
+        "completion_ids": ids[:, TOKENS:],
+        "completion_mask": (torch.arange(TOKENS) < torch.tensor([[8], [5], [3], [7]])).long(),
+        "advantages": torch.tensor([1.0, -1.0, -0.5, 0.7]),
+        "old_per_token_logps": old,
+        "sampling_per_token_logps": sampled,
+        "importance_sampling_ratio": torch.rand(4, columns, generator=generator) + 0.5,
+        "num_items_in_batch": torch.tensor(23.0),
+    }
+    gradients = []
+    for kind, chosen in ((GRPOTrainer, {}), (SSPOTrainer, {"objective": "grpo", "params": PPO})):
+        changes = {"off_policy_mask_threshold": 0.2, **LIBRARY["grpo"][2]}
+        trainer = make_trainer(kind, tmp_path, changes, **chosen)
+        trainer.use_vllm, trainer.current_gradient_accumulation_steps = True, 1
+        trainer.model.train()
+        trainer._compute_loss(trainer.model, inputs).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-7)
+    assert gradients[0].norm() > 0.01
+    assert trainer._metrics["train"]["objective/masked_responses"] == [0.25]
 
 
 def test_an_objective_that_cannot_run_is_refused_before_anything_is_loaded():
