@@ -50,11 +50,9 @@ class SSPOTrainer(GRPOTrainer):
         self.objective, self.objective_params = LOSSES[objective], dict(params)
         self.loss_type = AVERAGES_AS[self.objective.over]
         self.importance_sampling_level = "token"
-        self._scored: tuple[
-            Tensor, Tensor
-        ]  # log-probabilities and entropies of the last forward pass
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Keep log-probabilities and entropies of the last forward pass for the objective."""
         found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         self._scored = found[:2]
         return found
