@@ -31,9 +31,11 @@ endif
 NVIDIA := $(shell command -v nvidia-smi 2>/dev/null)
 AUDIT := .venv-audit/bin/pip-audit
 UV := .venv-uv/bin/uv
+VERL := verl==0.9.1 ray==2.60.0 tensordict==0.15.3 accelerate==1.15.0 omegaconf==2.3.1 \
+  antlr4-python3-runtime==4.9.3 codetiming==1.4.0 orjson==3.13.0 msgpack==1.2.4 pyvers==0.2.3 cloudpickle==3.1.3
 
-.PHONY: help reproduce smoke evidence plan status report verify reference check lint types test test-extras schema \
-  coverage mutants fuzz bench audit environment vllm lora trl slurm locks config clean
+.PHONY: help reproduce smoke evidence plan status report verify reference check lint types test test-extras test-verl \
+  schema coverage mutants fuzz bench audit environment vllm lora trl verl slurm locks config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 } \
@@ -92,6 +94,9 @@ test: environment ## every test that the default environment can run
 
 test-extras: environment ## the other tests, of the extras that are installed
 	$(PYTEST) -m "$(EXTRA_TESTS)"
+
+test-verl: verl ## tests against verl's own losses, in verl's environment
+	.venv-verl/bin/python -m pytest -q -m verl tests/backends/test_verl.py
 
 coverage: environment ## line by line, what the tests run through
 	$(ADD) ".[coverage]"
@@ -159,6 +164,19 @@ trl: environment ## add TRL and accelerate, for methods with trainer: trl
 # report, so the lock stays: no dependencies, and no extra, which would bring them.
 slurm: environment ## add Snakemake's SLURM executor, for profiles/slurm
 	$(INSTALL) --no-deps snakemake-executor-plugin-slurm==2.8.0 snakemake-executor-plugin-slurm-jobstep==0.6.1
+
+# verl pins other versions of what is locked here, but its losses run with ours. So its environment is a
+# layer over the default one, which stays as it is: verl, and what importing its losses needs beside.
+verl: .venv-verl/.installed ## verl in an environment of its own, .venv-verl
+
+.venv-verl/.installed: $(VENV)/.installed Makefile
+	rm -rf .venv-verl
+	$(BIN)/python -m venv .venv-verl
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$(.venv-verl/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/locked.pth"
+	.venv-verl/bin/pip install --quiet $(PIP_ARGS) --no-deps $(VERL)
+	.venv-verl/bin/python -c 'import verl.trainer.ppo.core_algos, verl.workers.config'
+	touch $@
 
 schema: environment ## docs/settings.md and the JSON Schema of profiles, from the settings in the code
 	$(BIN)/python workflow/scripts/describe_settings.py --default config/default.yaml \

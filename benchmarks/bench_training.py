@@ -13,12 +13,19 @@ from sspo.objectives.losses import LOSSES
 from sspo.rollout.engine import Sampling
 from sspo.rollout.torch_engine import TorchEngine
 
-PARAMS = {
-    "grpo": {"clip_low": 0.2, "clip_high": 0.2},
-    "gspo": {"clip_low": 3e-4, "clip_high": 4e-4},
-    "gmpo": {"clip": 0.4},
-    "sapo": {"tau_pos": 1.0, "tau_neg": 1.05},
-    "sspo": {"gate": "sigmoid", "tau_pos": 1.0, "tau_neg": 1.0},
+CLIP, TAUS = {"clip_low": 0.2, "clip_high": 0.2}, {"tau_pos": 1.0, "tau_neg": 1.05}
+SIGMAS = {"sigma": 1.0, "alpha": 0.3, "beta": 0.03, "sigma_high": 10.0}
+CASES = {
+    "grpo": ("grpo", CLIP),
+    "gspo": ("gspo", {"clip_low": 3e-4, "clip_high": 4e-4}),
+    "gmpo": ("gmpo", {"clip": 0.4}),
+    "sapo": ("sapo", TAUS),
+    "sspo": ("sspo", {"gate": "sigmoid", **TAUS}),
+    "sspo_power": ("sspo", {"gate": "sigmoid", **TAUS, "power": 0.5}),
+    "vespo": ("vespo", {"k_pos": 2.0, "lambda_pos": 3.0, "k_neg": 3.0, "lambda_neg": 2.0}),
+    "luspo": ("luspo", {"clip_low": 2e-3, "clip_high": 2.5e-3}),
+    "maspo": ("maspo", {**SIGMAS, "advantage_low": 0.1, "advantage_high": 10.0}),
+    "dgpo": ("dgpo", {**CLIP, "n": 1.0, "m": 2.0}),
 }
 
 
@@ -78,9 +85,10 @@ def matmul_rate(model, batches, repeats: int = 10) -> float:
     return max(rates)
 
 
-@pytest.mark.parametrize("name", PARAMS)
+@pytest.mark.parametrize("name", CASES)
 def test_loss(benchmark, name, batches):
     """Loss and its gradient w.r.t. the log-probabilities, over the whole rollout."""
+    objective, params = CASES[name]
     generator = torch.Generator().manual_seed(0)
     cases = []
     for batch in batches:
@@ -91,7 +99,7 @@ def test_loss(benchmark, name, batches):
 
     def run():
         for case in cases:
-            loss, _ = LOSSES[name](*case, **PARAMS[name])
+            loss, _ = LOSSES[objective](*case, **params)
             torch.autograd.grad(loss, case[0])
 
     benchmark.pedantic(run, rounds=30, warmup_rounds=3)

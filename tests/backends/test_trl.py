@@ -1,370 +1,288 @@
-"""The TRL backend: gradients and records of the native trainer, however a batch is shared out."""
+"""The drop-in for TRL's GRPOTrainer, and every loss of TRL's own: values, gradients, training."""
 
-import gzip
-import json
-import os
-import socket
-import subprocess
-import sys
-from contextlib import nullcontext
+import tempfile
+from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 import torch
 
 pytest.importorskip("trl", reason="TRL is not installed (`make trl`)")
 
-from safetensors.torch import load_file
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
 
-from sspo.backends.launch import check_launch
-from sspo.backends.trl import SspoTrainer, micro_batch_size, schedule
-from sspo.config.errors import ConfigError
-from sspo.config.reading import load_json, plain
-from sspo.config.settings import LoraConfig, SupervisedConfig
-from sspo.data.batching import batches
-from sspo.data.problems import write_jsonl
-from sspo.models.policy import load_model, save_model
-from sspo.pipeline.files import write_json
-from sspo.rewards.base import Reward
-from sspo.rollout.vllm_server import ADDRESS
-from sspo.training.errors import TrainingError
-from sspo.training.metrics import RunLog
-from sspo.training.supervised import encode_solutions, train_supervised
-from support.paths import ROOT, SOURCE, TESTS
-from support.runs import (
-    PROBLEMS,
-    TOKENIZER,
-    make_actors,
-    read_metrics,
-    run_config,
-    run_training,
-    weights,
-)
-from support.trl_worker import VARIANTS, Gradients, drifting_actors, drifting_config
-from support.vllm_serving import serving
+from sspo.backends.trl import SSPOTrainer
+from sspo.models.policy import save_model
+from sspo.objectives.advantages import mask_off_policy
+from support.loop_losses import ragged_batch, token_rows
+from support.loss_cases import MASPO, MAX_TOKENS, PPO, VESPO, assert_same, loss_and_gradient
+from support.runs import PROBLEMS, TOKENIZER, make_actors, weights
 
 pytestmark = pytest.mark.trl
 
-# Largest micro-batch, processes, sharded or not: an update's 8 responses in one pass, in two passes, in two
-# processes, in two processes of two passes each, and in two processes that hold half of each weight.
-SPLITS = {
-    "one": (8, 1, 0), "accumulated": (4, 1, 0), "processes": (4, 2, 0), "both": (2, 2, 0),
-    "sharded": (4, 2, 1),
-}  # fmt: skip
+# TRL's losses as entries of the table. Traps: epsilon_high falls back to epsilon; the default loss_type is
+# the token mean "dapo", so GSPO needs "grpo" beside importance_sampling_level="sequence", as LUSPO does;
+# for CISPO epsilon_high is the cap itself, where ours is its distance from 1.
+CLIP = {"epsilon": 0.2, "epsilon_high": 0.28}
+NARROW = {"epsilon": 0.1, "epsilon_high": 0.15, "importance_sampling_level": "sequence"}
+SINGLE = torch.tensor(1.05).item()  # TRL holds SAPO's temperatures in float32
+LIBRARY = {
+    "grpo": ("grpo", PPO, {"loss_type": "grpo", **CLIP}),
+    "dapo": ("dapo", PPO, {"loss_type": "dapo", **CLIP}),
+    "bnpo": ("dapo", PPO, {"loss_type": "bnpo", **CLIP}),
+    "dr_grpo": ("dr_grpo", PPO, {"loss_type": "dr_grpo", **CLIP}),
+    "gspo": ("gspo", {"clip_low": 0.1, "clip_high": 0.15}, {"loss_type": "grpo", **NARROW}),
+    "luspo": ("luspo", {"clip_low": 0.1, "clip_high": 0.15}, {"loss_type": "luspo", **NARROW}),
+    "cispo": ("cispo", {"clip_high": 0.28}, {"loss_type": "cispo", "epsilon_high": 1.28}),
+    "sapo": ("sapo", {"tau_pos": 1.0, "tau_neg": SINGLE}, {"loss_type": "sapo"}),
+    "vespo": ("vespo", VESPO, {"loss_type": "vespo"}),
+}
 
 
-def launch(processes, *command, file="ddp"):
-    """Run a script in so many processes on CPU, by `accelerate launch` with a file of ours."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    accelerate = [
-        sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch",
-        "--config_file", str(ROOT / "profiles" / "accelerate" / f"{file}.yaml"),
-        "--num_processes", str(processes), "--main_process_port", str(port),
-    ]  # fmt: skip
-    start = accelerate if processes > 1 else [sys.executable]
-    paths = {
-        "PYTHONPATH": f"{SOURCE}{os.pathsep}{TESTS}",
-        "HF_HUB_OFFLINE": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
-    done = subprocess.run(
-        [*start, *map(str, command)], capture_output=True, text=True, env={**os.environ, **paths}
+def ours(name: str, max_tokens: int) -> tuple[str, dict]:
+    objective, params, _ = LIBRARY[name]
+    length = {"max_response_tokens": max_tokens} if objective == "dr_grpo" else {}
+    return objective, params | length
+
+
+def trl_loss(inputs, **settings):
+    """GRPOTrainer._compute_loss and its gradient, with log-probabilities in place of a model's."""
+    arguments = GRPOConfig(output_dir="unused", use_cpu=True, report_to="none", **settings)
+    leaf = inputs.logprobs.clone().requires_grad_()
+    high = arguments.epsilon if arguments.epsilon_high is None else arguments.epsilon_high
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(**{**vars(arguments), "steps_per_generation": 1}),
+        accelerator=SimpleNamespace(
+            num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x
+        ),
+        model=SimpleNamespace(training=True),
+        current_gradient_accumulation_steps=1,
+        max_completion_length=MAX_TOKENS,
+        loss_type=arguments.loss_type,
+        importance_sampling_level=arguments.importance_sampling_level,
+        epsilon_low=arguments.epsilon,
+        epsilon_high=high,
+        off_policy_mask_threshold=arguments.off_policy_mask_threshold,
+        beta=0.0,
+        top_entropy_quantile=1.0,
+        use_vllm=False,
+        aux_loss_enabled=False,
+        _entropy_bonus_enabled=False,
+        _metrics={"train": defaultdict(list)},
+        get_off_policy_mask=GRPOTrainer.get_off_policy_mask,
+        get_gamma_weights=GRPOTrainer.get_gamma_weights,
+        _get_per_token_logps_and_entropies=lambda *_, **__: (leaf, torch.zeros_like(leaf), None),
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    prompt = torch.ones(len(leaf), 1, dtype=torch.long)
+    loss = GRPOTrainer._compute_loss(
+        trainer,
+        None,
+        {
+            "prompt_ids": prompt,
+            "prompt_mask": prompt,
+            "completion_ids": torch.ones(leaf.shape, dtype=torch.long),
+            "completion_mask": inputs.mask.long(),
+            "advantages": inputs.advantages,
+            "old_per_token_logps": inputs.old_logprobs,
+            "num_items_in_batch": inputs.mask.sum(),
+        },
+    )
+    return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
 
-def differing(ours, theirs, rel=1e-2, abs=1e-5):
-    """Keys of two records whose values differ; null equals null alone."""
-    assert list(ours) == list(theirs)
-    return [
-        key
-        for key, value in ours.items()
-        if theirs[key] != (value if value is None else pytest.approx(value, rel=rel, abs=abs))
-    ]
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", LIBRARY)
+def test_value_and_gradient_are_those_of_trl(name, seed):
+    inputs = ragged_batch(seed, spread=0.5 if seed < 3 else 1.5)
+    objective, params = ours(name, MAX_TOKENS)
+    found = loss_and_gradient(objective, inputs, **params)
+    assert found[1].any()
+    assert_same(found, trl_loss(inputs, **LIBRARY[name][2]), rtol=1e-12, atol=1e-14)
 
 
-@pytest.fixture(scope="module")
-def native(tmp_path_factory):
-    """Gradients and records of the native trainer: variant -> (gradients, records)."""
-    found = {}
-    for variant in VARIANTS:
-        folder = tmp_path_factory.mktemp(variant)
-        with Gradients() as gradients:
-            run_training(folder, drifting_config(variant, micro_batch=8), drifting_actors(variant))
-        found[variant] = gradients.kept, read_metrics(folder)
-    return found
+@pytest.mark.parametrize("width", [(3e-4, 4e-4), (2e-3, 2.5e-3)])
+@pytest.mark.parametrize("name", ["gspo", "luspo"])
+def test_the_published_widths_are_those_of_trl(name, width):
+    inputs = ragged_batch(2, spread=2e-3)
+    settings = LIBRARY[name][2] | {"epsilon": width[0], "epsilon_high": width[1]}
+    found = loss_and_gradient(name, inputs, clip_low=width[0], clip_high=width[1])
+    assert_same(found, trl_loss(inputs, **settings), rtol=1e-12, atol=1e-14)
 
 
-@pytest.fixture(scope="module", params=SPLITS)
-def inside_trl(request, tmp_path_factory):
-    """The same from TRL, for each way to split an update."""
-    micro_batch, processes, sharded = SPLITS[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
-    worker = TESTS / "support" / "trl_worker.py"
-    file = "fsdp2" if sharded else "ddp"
-    launch(processes, worker, folder, micro_batch, processes, sharded, file=file)
-    return {
-        variant: (
-            load_file(folder / variant / "gradients.safetensors"),
-            read_metrics(folder / variant),
+def test_vespo_has_trls_bounds_at_extreme_log_ratios():
+    rows = [[30.0, -25.0], [-40.0, 0.0], [55.0, 0.0], [0.1, 0.2]]
+    inputs = token_rows(rows * 2, [1.0] * 4 + [-1.0] * 4)
+    found = loss_and_gradient("vespo", inputs, **VESPO)
+    assert_same(found, trl_loss(inputs, loss_type="vespo"), rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.2, 0.5])
+def test_the_off_policy_mask_drops_the_responses_that_trl_drops(threshold):
+    inputs = ragged_batch(1)
+    exact = token_rows([[-threshold, -threshold], [threshold, threshold]], [-1.0, -1.0])
+    for batch in (inputs, exact):
+        logprobs, old, advantages, mask = batch
+        kept = mask_off_policy(advantages, logprobs, old, mask, threshold)
+        theirs = GRPOTrainer.get_off_policy_mask(
+            advantages.unsqueeze(1), logprobs, old, mask, threshold
         )
-        for variant in VARIANTS
+        assert torch.equal(kept, advantages * theirs.squeeze(1))
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_masked_response_counts_in_the_mean_as_in_trl(name):
+    inputs = ragged_batch(1)
+    objective, params = ours(name, MAX_TOKENS)
+    logprobs, old, advantages, mask = inputs
+    kept = replace(inputs, advantages=mask_off_policy(advantages, logprobs, old, mask, 0.05))
+    assert (kept.advantages != advantages).any()
+    found = loss_and_gradient(objective, kept, **params)
+    theirs = trl_loss(inputs, off_policy_mask_threshold=0.05, **LIBRARY[name][2])
+    assert_same(found, theirs, rtol=1e-12, atol=1e-14)
+
+
+# Training ----------------------------------------------------------------------------------------
+
+TOKENS = 8
+
+
+def reward(completion_ids, **_):
+    return [float(sum(ids) % 3 == 0) for ids in completion_ids]
+
+
+def make_trainer(kind, folder, changes=None, **chosen):
+    """Of a rollout's two updates, each is two micro-batches."""
+    save_model(make_actors().policy, TOKENIZER, f"{folder}/start")  # the KL term loads it again
+    settings = {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "steps_per_generation": 4,
+        "num_generations": 4,
+        "max_completion_length": TOKENS,
+        "max_steps": 4,
+        "learning_rate": 3e-3,
+        "top_k": 0,
+        "use_cpu": True,
+        "bf16": False,
+        "seed": 0,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "disable_tqdm": True,
     }
+    return kind(
+        model=f"{folder}/start",
+        reward_funcs=reward,
+        args=GRPOConfig(output_dir=folder, **settings | (changes or {})),
+        train_dataset=Dataset.from_list([{"prompt": str(p["prompt"])} for p in PROBLEMS]),
+        processing_class=TOKENIZER,
+        **chosen,
+    )
 
 
-def test_every_update_has_the_native_gradient_however_it_is_split(native, inside_trl):
-    for variant in VARIANTS:
-        expected, found = native[variant][0], inside_trl[variant][0]
-        assert expected.keys() == found.keys() and len(found) == 4
-        # Rounding to bfloat16 may change what is sampled later.
-        compared = ["update-0", "update-1"] if variant == "bfloat16" else expected
-        tolerance = 3e-2 if variant == "bfloat16" else 1e-3
-        for update in compared:
-            error = (found[update] - expected[update]).norm()
-            assert error <= tolerance * expected[update].norm() + 1e-7, (variant, update)
-        # The second update of the first rollout is off-policy.
-        assert expected["update-0"].norm() > 0.01 and expected["update-1"].norm() > 0.01
-
-
-def test_every_record_is_the_native_one_however_an_update_is_split(native, inside_trl):
-    for variant in VARIANTS.keys() - {"bfloat16"}:
-        expected, found = native[variant][1], inside_trl[variant][1]
-        assert found[2]["log_ratio_var"] > 1e-4, "the policy did not drift: nothing was compared"
-        for ours, theirs in zip(expected, found, strict=True):
-            assert differing(ours, theirs) == [], variant
-
-
-@pytest.mark.parametrize("updates", [1, 2])
-def test_ratios_are_exactly_one_while_the_policy_stands_still(tmp_path, updates):
-    # At this rate, float32 rounds every step away.
-    config = run_config("sspo", steps=1, updates_per_rollout=updates, learning_rate=1e-30)
-    SspoTrainer(config, make_actors(), PROBLEMS, RunLog(tmp_path)).train()
-    record = read_metrics(tmp_path)[1]
-    assert record["grad_norm"] > 0.0
-    assert record["log_ratio_min"] == record["log_ratio_max"] == 0.0
-    assert record["sequence_weight_min"] == record["sequence_weight_max"] == 1.0
-
-
-def test_a_gradient_that_is_not_finite_stops_the_run_before_the_update(tmp_path):
-    def reward(answer, completion):
-        return Reward(float("nan"), "correct")
-
-    actors = make_actors(reward)
-    before = weights(actors)
-    trainer = SspoTrainer(run_config("grpo"), actors, PROBLEMS, RunLog(tmp_path))
-    with pytest.raises(TrainingError, match="grpo-s0: step 1, update 1: gradient norm nan"):
+def trained(kind, changes=None, **chosen):
+    """Weights after two rollouts, and the trainer."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(kind, folder, changes, **chosen)
         trainer.train()
-    assert torch.equal(weights(actors), before)
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()]), trainer
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_an_update_has_the_native_prompts_whatever_the_number_of_processes(processes):
-    config = run_config("sspo", steps=3)
-    rows = [row["id"] for row in schedule(config, PROBLEMS, processes)]
-    order = batches(len(PROBLEMS), 4, config.seed)
-    for step in range(3):
-        chosen = [PROBLEMS[i]["id"] for i in next(order)]
-        stretches = torch.arange(4).view(processes, -1) + 4 * step
-        for update in range(2):
-            parts = stretches.view(processes, 2, -1)[:, update].flatten().tolist()
-            assert {rows[i] for i in parts} == set(chosen[2 * update : 2 * update + 2])
+def masked_shares(trainer):
+    return [e["objective/masked_responses"] for e in trainer.state.log_history if "loss" in e]
 
 
-def test_micro_batches_are_equal_parts_of_a_share():
-    config = run_config("sspo", micro_batch=5)  # 4 prompts of 4 responses in 2 updates
-    assert [micro_batch_size(config, processes) for processes in (1, 2)] == [4, 4]
-    assert micro_batch_size(run_config("sspo", micro_batch=64), 1) == 8
+VARIANTS = {
+    **{name: (name, {}) for name in LIBRARY if name != "bnpo"},
+    "kl, responses": ("grpo", {"beta": 0.2}),
+    "kl, tokens": ("dapo", {"beta": 0.2}),
+    "kl, length": ("dr_grpo", {"beta": 0.2}),
+    "off-policy mask": ("sapo", {"off_policy_mask_threshold": 0.01}),
+    "entropy mask": ("grpo", {"top_entropy_quantile": 0.5}),
+    "entropy bonus": ("sapo", {"entropy_coef": 0.1}),
+}
 
 
-def test_prompts_that_cannot_be_shared_out_in_whole_groups_are_refused():
-    with pytest.raises(ConfigError, match=r"prompts_per_step = 4 .* = 2 times 3 processes; change"):
-        micro_batch_size(run_config("sspo"), 3)
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_by_the_drop_in_leaves_the_weights_of_trls_own_loss(variant):
+    name, changes = VARIANTS[variant]
+    objective, params = ours(name, TOKENS)
+    theirs, _ = trained(GRPOTrainer, changes | LIBRARY[name][2])
+    found, trainer = trained(SSPOTrainer, changes, objective=objective, params=params)
+    if "off_policy_mask_threshold" in changes:
+        assert max(masked_shares(trainer)) > 0.0
+    distance = (theirs - weights(make_actors())).norm()
+    assert distance > 0.05
+    assert (found - theirs).norm() < 1e-4 * distance
 
 
-@pytest.mark.parametrize(
-    ("deepspeed", "fsdp", "rank", "message"),
-    [
-        ({"zero_stage": 3}, None, 0, "ZeRO-3 is not supported; shard parameters by FSDP"),
-        (None, {"fsdp_version": 1}, 0, "FSDP needs fsdp_version: 2"),
-        (None, {"cpu_ram_efficient_loading": True}, 0, "set fsdp_cpu_ram_efficient_loading: false"),
-        (None, {}, 4, r"FSDP cannot shard adapters \(lora.rank\)"),
-        ({"zero_stage": 2}, None, 4, None),
-        (None, {}, 0, None),
-    ],
-)
-def test_sharding_that_would_train_something_else_is_refused(deepspeed, fsdp, rank, message):
-    usual = {"fsdp_version": 2, "cpu_ram_efficient_loading": False}
-    state = SimpleNamespace(
-        deepspeed_plugin=deepspeed and SimpleNamespace(**deepspeed),
-        fsdp_plugin=None if fsdp is None else SimpleNamespace(**(usual | fsdp)),
-        mixed_precision="no",
-    )
-    config = run_config("sspo").changed(lora=LoraConfig(rank=rank, alpha=8.0))
-    expected = nullcontext()
-    if message:
-        expected = pytest.raises(ConfigError, match=f"backends.accelerate_config: .*{message}")
-    with expected:
-        check_launch(state, config)
+@pytest.mark.slow
+def test_one_changed_line_trains_by_sspo():
+    from sspo.backends.trl import SSPOTrainer as GRPOTrainer
+
+    found, trainer = trained(GRPOTrainer)
+    explicit = {"gate": "sigmoid", "tau_pos": 1.0, "tau_neg": 1.0}
+    same, _ = trained(SSPOTrainer, objective="sspo", params=explicit)
+    other, _ = trained(SSPOTrainer, objective="maspo", params=MASPO)
+    assert torch.equal(found, same) and not torch.equal(found, other)
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logged) == 4
+    for entry in logged:
+        assert entry["objective/masked_responses"] == 0.0
+        assert not [key for key in entry if key.startswith("clip_ratio")]
+    first, second, *_ = [entry["objective/sequence_weight"] for entry in logged]
+    assert first == pytest.approx(1.0, abs=1e-5) and second != first
 
 
-@pytest.mark.parametrize(
-    ("precision", "dtype", "agree"),
-    [("no", "float32", True), ("bf16", "bfloat16", True), ("bf16", "float32", False)],
-)
-def test_a_launch_in_another_precision_than_the_configs_is_refused(precision, dtype, agree):
-    state = SimpleNamespace(mixed_precision=precision, deepspeed_plugin=None)
-    config = run_config("sspo")
-    config = config.changed(compute={"dtype": dtype})
-    message = "mixed_precision: bf16 beside compute.dtype: float32; write 'no'"
-    with nullcontext() if agree else pytest.raises(ConfigError, match=message):
-        check_launch(state, config)
+@pytest.mark.slow
+def test_evaluation_and_the_share_of_masked_responses():
+    changes = {"off_policy_mask_threshold": 0.0, "per_device_eval_batch_size": 4}
+    _, trainer = trained(SSPOTrainer, changes)
+    assert max(masked_shares(trainer)) > 0.0
+    prompts = Dataset.from_list([{"prompt": str(p["prompt"])} for p in PROBLEMS[:2]])
+    metrics = trainer.evaluate(prompts)
+    assert metrics["eval_objective/sequence_weight"] == pytest.approx(1.0, abs=1e-5)
 
 
-# A complete run, script against script
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [TOKENS, 1], ids=["token", "sequence"])
+def test_what_vllm_sampled_with_corrects_and_masks_as_in_trl(tmp_path, columns):
+    """Importance weights per token or per response, and tokens that vLLM could not score."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 12, (4, 2 * TOKENS), generator=generator)
+    noise = torch.randn(2, 4, TOKENS, generator=generator)
+    old = -3.0 + 0.3 * noise[0]
+    sampled = old + 0.3 * noise[1]
+    sampled[1, 3] = torch.nan
+    inputs = {
+        "prompt_ids": ids[:, :TOKENS],
+        "prompt_mask": torch.ones(4, TOKENS, dtype=torch.long),
+        "completion_ids": ids[:, TOKENS:],
+        "completion_mask": (torch.arange(TOKENS) < torch.tensor([[8], [5], [3], [7]])).long(),
+        "advantages": torch.tensor([1.0, -1.0, -0.5, 0.7]),
+        "old_per_token_logps": old,
+        "sampling_per_token_logps": sampled,
+        "importance_sampling_ratio": torch.rand(4, columns, generator=generator) + 0.5,
+        "num_items_in_batch": torch.tensor(23.0),
+    }
+    gradients = []
+    for kind, chosen in ((GRPOTrainer, {}), (SSPOTrainer, {"objective": "grpo", "params": PPO})):
+        changes = {"off_policy_mask_threshold": 0.2, **LIBRARY["grpo"][2]}
+        trainer = make_trainer(kind, tmp_path, changes, **chosen)
+        trainer.use_vllm, trainer.current_gradient_accumulation_steps = True, 1
+        trainer.model.train()
+        trainer._compute_loss(trainer.model, inputs).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-7)
+    assert gradients[0].norm() > 0.01
+    assert trainer._metrics["train"]["objective/masked_responses"] == [0.25]
 
 
-def guessing_model():
-    """A model that answers 7 or 3, so that rewards differ within a group."""
-    policy = make_actors().policy
-    problems = [{**p, "solution": f"#{answer}"} for p in PROBLEMS for answer in (7, 3)]
-    settings = SupervisedConfig(
-        steps=40, batch_size=8, micro_batch=8, learning_rate=1e-2, schedule="constant",
-        warmup_steps=0, betas=(0.9, 0.99), weight_decay=0.0, max_grad_norm=1.0, log_every=40,
-        eval_every=0,
-    )  # fmt: skip
-    examples = encode_solutions(problems, TOKENIZER)
-    train_supervised(policy, examples, settings, 0, dict, lambda record: None)
-    return policy
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """A results folder with a native run and others inside TRL, in two processes."""
-    folder = tmp_path_factory.mktemp("results")
-    save_model(guessing_model(), TOKENIZER, folder / "base" / "model")
-    write_json(folder / "tracking.json", {"service": "none", "project": ""})
-    problems = [{**p, "answer": "7"} for p in PROBLEMS]
-    for name in ("train", "validation"):
-        write_jsonl(folder / "data" / f"{name}.jsonl", problems)
-    scripts = ROOT / "workflow" / "scripts"
-    run_script(folder, run_config("sspo"), "native", 1, scripts / "train.py")
-    run_script(folder, run_config("sspo"), "trl", 2, scripts / "train_trl.py")
-    sharding = (TESTS / "support" / "trl_worker.py", "run", scripts / "train_trl.py")
-    run_script(folder, run_config("sspo"), "sharded", 2, *sharding, file="fsdp2")
-    return folder
-
-
-def run_script(folder, config, name, processes, *command, file="ddp"):
-    output = folder / "runs" / name
-    write_json(output / "config.json", plain(config.changed(run=name, method=name)))
-    launch(
-        processes, *command,
-        "--config", output / "config.json", "--base", folder / "base" / "model",
-        "--problems", folder / "data/train.jsonl", "--output", output,
-        "--validation", folder / "data/validation.jsonl", "--tracking", folder / "tracking.json",
-        file=file,
-    )  # fmt: skip
-
-
-def test_a_run_under_deepspeed_leaves_what_a_native_run_leaves(results):
-    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (the extra deepspeed)")
-    config = run_config("sspo")
-    launched = (TESTS / "support" / "trl_worker.py", "run", ROOT / "workflow/scripts/train_trl.py")
-    run_script(results, config, "zero", 2, *launched, file="zero2")
-    clipped = [record["grad_norm_max"] for record in read_metrics(results / "runs/zero")[1:]]
-    assert min(clipped) < config.train.max_grad_norm < max(clipped)
-    check_like_native(results, "zero")
-
-
-@pytest.mark.parametrize("name", ["trl", "sharded"])
-def test_a_complete_run_leaves_what_a_native_run_leaves(results, name):
-    check_like_native(results, name)
-
-
-def check_like_native(results, name):
-    """Files and records of a run in two processes are those of the native run."""
-    native, inside = results / "runs/native", results / "runs" / name
-    events = "events.out.tfevents.*"  # named after their time, by the first process alone
-    assert len([*inside.rglob(events)]) == len([*native.rglob(events)]) == 1
-    names = [{p.name for p in f.rglob("*") if not p.match(events)} for f in (inside, native)]
-    assert names[0] == names[1]
-    assert load_json(inside / "provenance.json")["processes"] == 2
-    ours, theirs = read_metrics(native), read_metrics(inside)
-    assert any(0.0 < record["reward"] < 1.0 for record in ours[1:])
-    for expected, found in zip(ours, theirs, strict=True):
-        assert differing(expected, found, abs=1e-4) == []
-    assert _rollouts(inside) == _rollouts(native)
-
-
-def test_a_saved_model_is_the_trained_one_and_loads_as_any_other(results):
-    base, native, *trained = (
-        torch.cat([p.flatten() for p in load_model(results / place / "model").parameters()])
-        for place in ("base", "runs/native", "runs/trl", "runs/sharded")
-    )
-    moved = (native - base).norm()
-    assert moved > 0.0
-    for found in trained:
-        assert (found - native).norm() < 0.05 * moved
-
-
-@pytest.mark.vllm
-def test_every_process_samples_with_a_vllm_that_follows_the_policy(results):
-    pytest.importorskip("vllm", reason="vLLM is not installed (`make vllm`)")
-    check_followed(results, "vllm", "train_trl", 2)
-
-
-@pytest.mark.vllm
-def test_processes_share_a_vllm_server_that_follows_the_policy(results, tmp_path, monkeypatch):
-    pytest.importorskip("vllm", reason="vLLM is not installed (`make vllm`)")
-    with serving(results / "base/model", tmp_path / "log") as address:
-        monkeypatch.setenv(ADDRESS, address)
-        check_followed(results, "vllm_server", "train_trl", 2)
-        check_followed(results, "vllm_server", "train", 1)
-
-
-def check_followed(results, engine, script, processes):
-    """A run with an engine of another process's, or one that computes otherwise, samples as it learns."""
-    config = run_config("sspo", learning_rate=3e-2)
-    config = config.changed(rollout={"engine": engine})
-    name = f"{script}-{engine}"
-    run_script(results, config, name, processes, ROOT / "workflow" / "scripts" / f"{script}.py")
-    folder = results / "runs" / name
-    records = read_metrics(folder)
-    assert len(records) == 4
-    assert records[-1]["kl"] > 1e-3, "the policy did not move: nothing was followed"
-    for record in records[1:]:
-        assert record["engine_logprob_gap"] < 1e-4
-    saved = load_model(folder / "model").state_dict()
-    assert all(torch.isfinite(tensor).all() for tensor in saved.values())
-    assert not (folder / "engine").exists()
-
-
-def test_summarize_reads_a_run_as_any_other(results, tmp_path):
-    record = {
-        "split": "test", "id": "a", "greedy": 1.0, "rewards": [1.0], "answers": ["7"],
-        "lengths": [3], "truncated": [0.0], "texts": ["#7", "#7"],
-    }  # fmt: skip
-    write_json(results / "evaluation/config.json", {"evaluation": {"pass_at": [1], "pools": {}}})
-    write_jsonl(tmp_path / "completions.jsonl", [record])
-    packed = gzip.compress((tmp_path / "completions.jsonl").read_bytes())
-    for folder in ("base", "runs/native", "runs/trl"):
-        (results / folder / "completions.jsonl.gz").write_bytes(packed)
-        write_json(results / folder / "eval.json", {"splits": {}})
-    output = tmp_path / "summary"
-    output.mkdir()
-    launch(
-        1, ROOT / "workflow/scripts/summarize.py", "--results", results, "--output", output,
-        "--runs", "native", "trl",
-    )  # fmt: skip
-    table = pd.read_csv(output / "metrics.csv")
-    rewards = table.pivot(index="step", columns="run", values="reward").dropna()
-    assert len(rewards) == 3
-    assert rewards["trl"].to_numpy() == pytest.approx(rewards["native"].to_numpy(), abs=0.1)
-
-
-def _rollouts(folder):
-    with gzip.open(folder / "rollouts.jsonl.gz", "rt", encoding="utf-8") as file:
-        return [json.loads(line)["response"] for line in file]
+def test_an_objective_that_cannot_run_is_refused_before_anything_is_loaded():
+    with pytest.raises(ValueError, match="unknown objective 'spo'; choose one of grpo"):
+        SSPOTrainer(objective="spo")
+    with pytest.raises(ValueError, match="gspo needs the parameter 'clip_low'"):
+        SSPOTrainer(objective="gspo", params={"clip_high": 0.1})

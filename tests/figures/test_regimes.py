@@ -123,6 +123,8 @@ def test_verdicts_show_every_deciding_comparison_of_the_main_regime(frames):
         ('{"gate": "g", "tau_pos": 2.2, "tau_neg": 2.2, "pessimistic": true}', "tau 2.2"),
         ('{"gate": "g", "tau_pos": 2.2, "tau_neg": 1.1, "pessimistic": true}',
          "tau 2.2 / 1.1"),
+        ('{"clip_low": 0.2, "clip_high": 0.28, "n": 1.0, "m": 2.0}', "clip 0.2 / 0.28, n 1, m 2"),
+        ('{"gate": "g", "tau_pos": 1.0, "tau_neg": 1.0, "power": 0.5}', "tau 1, power 0.5"),
     ],
 )  # fmt: skip
 def test_parameters_are_written_short_and_without_loss(params, text):

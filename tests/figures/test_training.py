@@ -21,6 +21,7 @@ from sspo.figures.registry import FIGURES, load
 from sspo.figures.style import save
 from sspo.figures.training import ATTENUATION, LOG_RATIOS
 from support.evidence_frames import evidence_frames
+from support.gate_curves import gate_facts
 from support.paths import ROOT
 from support.study_frames import study_frames
 
@@ -108,6 +109,7 @@ def _frames(seeds: int, missing: bool) -> dict[str, pd.DataFrame]:
     return {
         "metrics": make_metrics(seeds, missing),
         "gates": pd.concat(gates, ignore_index=True),
+        "gate_facts": gate_facts(),
         **study_frames(RUN),
         **evidence_frames(RUN, ROOT / "workflow" / "claims.yaml", seeds),
     }

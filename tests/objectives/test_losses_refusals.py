@@ -11,7 +11,7 @@ import torch
 
 from sspo.objectives.losses import LOSSES, check_objective
 from support.loop_losses import ALL_GATES, ragged_batch
-from support.loss_cases import CASES, PPO, every_case
+from support.loss_cases import CASES, DGPO, MASPO, PPO, VESPO, every_case
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,17 @@ VALID = [
     *[("sapo", {"tau_pos": 1.0, "tau_neg": 1.05, "gate": g}) for g in ALL_GATES],
     *[("sspo", {"tau_pos": 1.0, "tau_neg": 1.05, "gate": g}) for g in ALL_GATES],
     ("sspo", {"tau_pos": 2.2, "tau_neg": 2.2, "gate": "log_tanh", "pessimistic": True}),
+    *[
+        ("sspo", {"tau_pos": 1.0, "tau_neg": 1.0, "gate": "sigmoid", "power": power})
+        for power in (0, 0.0, 1, -1e6, -1e-6, 1e-6, 1e6)
+    ],
+    ("vespo", VESPO),
+    ("vespo", VESPO | {"k_pos": 0.0, "k_neg": 0.0}),
+    ("luspo", {"clip_low": 2e-3, "clip_high": 2.5e-3}),
+    ("maspo", MASPO),
+    ("maspo", MASPO | {"alpha": 0.0, "beta": 0.0, "sigma_high": 1.0}),
+    ("maspo", MASPO | {"advantage_low": 1.0, "advantage_high": 1.0}),
+    ("dgpo", DGPO),
 ]
 
 
@@ -84,7 +95,12 @@ DR_GRPO = {"clip_low": 0.2, "clip_high": 0.2, "max_response_tokens": 8}
 
 
 INVALID = [
-    ("ppo", {}, "'ppo'; choose one of grpo, dr_grpo, dapo, cispo, gspo, gmpo, sapo, sspo$"),
+    (
+        "ppo",
+        {},
+        "'ppo'; choose one of grpo, dr_grpo, dapo, cispo, gspo, gmpo, sapo, sspo, vespo, luspo, "
+        "maspo, dgpo$",
+    ),
     ("SSPO", SSPO, "SSPO"),
     ("", {}, "objective"),
     (
@@ -128,6 +144,36 @@ INVALID = [
     ("sspo", SSPO | {"gate": ["sigmoid"]}, "gate"),
     ("sspo", SSPO | {"pessimistic": 1}, "^pessimistic = 1 must be true or false$"),
     ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "pessimistic": "no"}, "pessimistic = no"),
+    ("sspo", SSPO | {"power": math.nan}, "power"),
+    ("sspo", SSPO | {"power": math.inf}, "power"),
+    ("sspo", SSPO | {"power": 1e-7}, "^power = 1e-07 must be 0, or between 1e-6 and 1e6 in size$"),
+    ("sspo", SSPO | {"power": -2e6}, "^power = -2000000.0 must be 0, or between"),
+    ("sspo", SSPO | {"power": "1"}, "power"),
+    ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "power": 1.0}, "'power'"),
+    ("vespo", VESPO | {"k_pos": -1.0}, "^k_pos = -1.0 must be 0 or positive, and finite$"),
+    ("vespo", VESPO | {"k_neg": math.inf}, "k_neg = inf"),
+    ("vespo", VESPO | {"lambda_pos": 0.0}, "^lambda_pos = 0.0 must be positive and finite$"),
+    ("vespo", VESPO | {"lambda_neg": math.inf}, "lambda_neg = inf"),
+    ("luspo", {"clip_low": 2e-3, "clip_high": 0.0}, "clip_high = 0.0"),
+    ("maspo", MASPO | {"sigma": 0.0}, "^sigma = 0.0 must be positive and finite$"),
+    ("maspo", MASPO | {"sigma": math.inf}, "sigma = inf"),
+    ("maspo", MASPO | {"sigma_high": 0.5}, "^sigma_high = 0.5 must be at least sigma$"),
+    ("maspo", MASPO | {"sigma_high": math.inf}, "sigma_high = inf"),
+    ("maspo", MASPO | {"alpha": -0.1}, "^alpha = -0.1 must be 0 or positive, and finite$"),
+    ("maspo", MASPO | {"alpha": math.inf}, "alpha = inf"),
+    ("maspo", MASPO | {"beta": -0.1}, "^beta = -0.1 must be 0 or positive, and finite$"),
+    ("maspo", MASPO | {"advantage_low": 0.0}, "^advantage_low = 0.0 must be positive and finite$"),
+    (
+        "maspo",
+        MASPO | {"advantage_high": 0.05},
+        "^advantage_high = 0.05 .* at least advantage_low$",
+    ),
+    ("maspo", MASPO | {"advantage_high": math.inf}, "advantage_high = inf"),
+    ("dgpo", DGPO | {"n": 0.0}, "^n = 0.0 must be positive and finite$"),
+    ("dgpo", DGPO | {"n": math.inf}, "n = inf"),
+    ("dgpo", DGPO | {"m": 0.0}, "^m = 0.0 must be positive and finite$"),
+    ("dgpo", DGPO | {"m": math.inf}, "m = inf"),
+    ("dgpo", DGPO | {"clip_low": 1.0}, "clip_low = 1.0"),
     ("sspo", SSPO | {"tau_pos": "1.0"}, "tau_pos"),
     ("sspo", SSPO | {"tau_neg": None}, "tau_neg"),
     ("grpo", {"clip_low": "0.2", "clip_high": 0.2}, "clip_low"),

@@ -15,6 +15,7 @@ CDF_GATES = ("sigmoid", "erf", "arctan", "softsign")
 SMOOTH_LOG_GATES = ("log_arctan", "log_tanh", "log_erf", "log_softsign")
 SMOOTH_GATES = CDF_GATES + SMOOTH_LOG_GATES
 ALL_GATES = (*SMOOTH_GATES, "log_identity", "log_clip")
+TOKEN_MEANS = ("dapo", "cispo", "vespo", "maspo", "dgpo")
 
 
 def gate_value(name: str, ratio: float, tau: float) -> float:
@@ -139,48 +140,101 @@ def token_rows(log_ratios: list[list[float]], advantages: list[float]) -> Inputs
 def loop_loss(name: str, inputs: Inputs, frozen: Tensor | None = None, **params) -> float:
     """The loss of objective ``name``, token by token.
 
-    ``frozen`` holds the log-probabilities behind a stop-gradient (CISPO's weights); by default the
-    current ones. Passing them lets finite differences see the gradient that autograd takes.
+    ``frozen`` holds the log-probabilities behind a stop-gradient (the weights of CISPO, VESPO, MASPO and
+    DGPO); by default the current ones. Passing them lets finite differences see the gradient that
+    autograd takes.
     """
     logprobs, old, advantages, mask = (t.tolist() for t in inputs)
     held = logprobs if frozen is None else frozen.tolist()
     sequences, token_sum, token_count = [], 0.0, 0
     for i, advantage in enumerate(advantages):
+        places = [t for t in range(len(mask[i])) if mask[i][t]]
         terms, log_ratios = [], []
-        for t in range(len(mask[i])):
-            if not mask[i][t]:
-                continue
+        for t in places:
             log_ratio = logprobs[i][t] - old[i][t]
-            ratio = math.exp(log_ratio)
+            ratio, held_ratio = math.exp(log_ratio), math.exp(held[i][t] - old[i][t])
             if name in ("grpo", "dr_grpo", "dapo"):
                 terms.append(_ppo(ratio, advantage, **params))
             elif name == "cispo":
-                weight = min(math.exp(held[i][t] - old[i][t]), 1.0 + params["clip_high"])
-                terms.append(weight * advantage * logprobs[i][t])
+                terms.append(
+                    min(held_ratio, 1.0 + params["clip_high"]) * advantage * logprobs[i][t]
+                )
+            elif name == "vespo":
+                moved = [held[i][u] - old[i][u] for u in places]
+                terms.append(_vespo(moved, advantage, **params) * advantage * logprobs[i][t])
+            elif name == "maspo":
+                gate = _maspo(held_ratio, math.exp(old[i][t]), advantage, **params)
+                terms.append(advantage * ratio * gate)
+            elif name == "dgpo":
+                terms.append(advantage * ratio * _dgpo(held_ratio, advantage, **params))
             elif name == "gmpo":
                 c = params["clip"]
                 log_ratios.append(min(log_ratio, c) if advantage > 0 else max(log_ratio, -c))
-            elif name == "gspo":
+            elif name in ("gspo", "luspo"):
                 log_ratios.append(log_ratio)
-            elif name == "sapo":
-                terms.append(advantage * token_gate(params, ratio, advantage > 0))
-            elif name == "sspo":
-                log_ratios.append(math.log(token_gate(params, ratio, advantage > 0)))
-        n = sum(1 for m in mask[i] if m)
+            elif name in ("sapo", "sspo"):
+                terms.append(token_gate(params, ratio, advantage > 0))
+        n = len(places)
         if name == "dr_grpo":
             sequences.append(sum(terms) / params["max_response_tokens"])
-        elif name in ("grpo", "sapo"):
+        elif name == "grpo":
             sequences.append(sum(terms) / n)
         elif name == "gspo":
             sequences.append(_ppo(math.exp(sum(log_ratios) / n), advantage, **params))
-        elif name in ("gmpo", "sspo"):
+        elif name == "luspo":
+            sequences.append(_ppo(math.exp(sum(log_ratios) / n), advantage, **params) * n)
+        elif name == "gmpo":
             # The geometric mean as a root of a product, not as the exponential of a mean.
             sequences.append(advantage * math.prod(map(math.exp, log_ratios)) ** (1.0 / n))
+        elif name in ("sapo", "sspo"):
+            sequences.append(advantage * _gate_mean(name, terms, params))
         token_sum += sum(terms)
         token_count += n
-    if name in ("dapo", "cispo"):
+    if name in TOKEN_MEANS:
         return -token_sum / token_count
     return -sum(sequences) / len(sequences)
+
+
+def _gate_mean(name: str, values: list[float], params: dict) -> float:
+    """SAPO's arithmetic mean of gates, SSPO's geometric one, or the power mean between and beyond them."""
+    power = 1.0 if name == "sapo" else params.get("power", 0.0)
+    if power == 0.0:
+        return math.prod(values) ** (1.0 / len(values))
+    return (sum(v**power for v in values) / len(values)) ** (1.0 / power)
+
+
+def _vespo(log_ratios: list[float], advantage: float, **params: float) -> float:
+    """phi(W), with the bounds that TRL has on every l and on log W."""
+    side = "neg" if advantage < 0 else "pos"
+    k, decay = params[f"k_{side}"], params[f"lambda_{side}"]
+    log_w = sum(max(-20.0, min(20.0, x)) for x in log_ratios)
+    w = math.exp(max(math.log(1e-8), min(20.0, log_w)))
+    return math.exp(decay) * w**k * math.exp(-decay * w)
+
+
+def _maspo(ratio: float, old_probability: float, advantage: float, **params: float) -> float:
+    """The gate of one token: 1 unless it has moved as its advantage asks."""
+    if (ratio - 1.0) * advantage <= 0.0:
+        return 1.0
+    width = params["sigma"] / old_probability ** params["alpha"]
+    width = max(params["sigma"], min(params["sigma_high"], width))
+    factor = (
+        1.0 + params["beta"] * advantage
+        if advantage > 0.0
+        else 1.0 / (1.0 - params["beta"] * advantage)
+    )
+    width *= max(params["advantage_low"], min(params["advantage_high"], factor))
+    return math.exp(-((ratio - 1.0) ** 2) / (2.0 * width**2))
+
+
+def _dgpo(ratio: float, advantage: float, **params: float) -> float:
+    """The decay of one token: 1 inside the bounds and where PPO's min does not cut."""
+    low, high = 1.0 - params["clip_low"], 1.0 + params["clip_high"]
+    if advantage < 0.0 and ratio < low:
+        return ratio ** params["n"] / low ** params["n"]
+    if advantage > 0.0 and ratio > high:
+        return ratio ** (-1.0 / params["m"]) * high ** (1.0 / params["m"])
+    return 1.0
 
 
 def _ppo(ratio: float, advantage: float, *, clip_low: float, clip_high: float, **_) -> float:
@@ -207,13 +261,22 @@ def loop_sequence_weight(name: str, inputs: Inputs, **params) -> list[float]:
     logprobs, old, advantages, mask = (t.tolist() for t in inputs)
     weights = []
     for i, advantage in enumerate(advantages):
-        log_ratios = [a - b for a, b, m in zip(logprobs[i], old[i], mask[i], strict=True) if m]
-        ratios, n = [math.exp(x) for x in log_ratios], len(log_ratios)
+        places = [t for t in range(len(mask[i])) if mask[i][t]]
+        log_ratios = [logprobs[i][t] - old[i][t] for t in places]
+        ratios, n = [math.exp(x) for x in log_ratios], len(places)
         if name in ("grpo", "dr_grpo", "dapo"):
             weights.append(sum(ratios) / n)
         elif name == "cispo":
             weights.append(sum(min(r, 1.0 + params["clip_high"]) for r in ratios) / n)
-        elif name == "gspo":
+        elif name == "vespo":
+            weights.append(_vespo(log_ratios, advantage, **params))
+        elif name == "maspo":
+            masses = [math.exp(old[i][t]) for t in places]
+            gates = [_maspo(r, p, advantage, **params) for r, p in zip(ratios, masses, strict=True)]
+            weights.append(sum(r * g for r, g in zip(ratios, gates, strict=True)) / n)
+        elif name == "dgpo":
+            weights.append(sum(r * _dgpo(r, advantage, **params) for r in ratios) / n)
+        elif name in ("gspo", "luspo"):
             weights.append(math.prod(ratios) ** (1.0 / n))
         elif name == "gmpo":
             c = params["clip"]
@@ -222,6 +285,5 @@ def loop_sequence_weight(name: str, inputs: Inputs, **params) -> list[float]:
         else:
             at_1 = token_gate(params, 1.0, advantage > 0)
             values = [token_gate(params, r, advantage > 0) / at_1 for r in ratios]
-            mean = sum(values) / n if name == "sapo" else math.prod(values) ** (1.0 / n)
-            weights.append(mean)
+            weights.append(_gate_mean(name, values, params))
     return weights

@@ -21,7 +21,37 @@ MAX_TOKENS = 11
 LENGTHS = (4, 1, 7, 3, 5, 2)
 
 
+POWERS = (-3.0, -1.0, 0.5, 1.0, 8.0)
+
+
 UNCLIPPED = {"clip_low": 1.0 - 1e-12, "clip_high": 1e12}
+
+
+VESPO = {"k_pos": 2.0, "lambda_pos": 3.0, "k_neg": 3.0, "lambda_neg": 2.0}
+
+
+MASPO = {
+    "sigma": 1.0,
+    "alpha": 0.3,
+    "beta": 0.03,
+    "sigma_high": 10.0,
+    "advantage_low": 0.1,
+    "advantage_high": 10.0,
+}
+
+
+DGPO = {**PPO, "n": 1.0, "m": 2.0}
+
+
+# Every bound of the width binds somewhere in the ragged batches.
+NARROW = {
+    "sigma": 0.3,
+    "alpha": 0.8,
+    "beta": 2.0,
+    "sigma_high": 0.6,
+    "advantage_low": 0.4,
+    "advantage_high": 2.5,
+}
 
 
 CASES = {
@@ -31,6 +61,12 @@ CASES = {
     "cispo": ("cispo", {"clip_high": 0.28}),
     "gspo": ("gspo", {"clip_low": 0.1, "clip_high": 0.15}),
     "gmpo": ("gmpo", {"clip": 0.4}),
+    "vespo": ("vespo", VESPO),
+    "luspo": ("luspo", {"clip_low": 0.1, "clip_high": 0.15}),
+    "maspo": ("maspo", MASPO),
+    "maspo-narrow": ("maspo", NARROW),
+    "dgpo": ("dgpo", DGPO),
+    "dgpo-steep": ("dgpo", {**PPO, "n": 2.5, "m": 0.5}),
     **{f"sapo-{g}": ("sapo", {**TAUS, "gate": g}) for g in ALL_GATES},
     **{f"sspo-{g}": ("sspo", {**TAUS, "gate": g}) for g in ALL_GATES},
     **{
@@ -38,10 +74,18 @@ CASES = {
         for name in ("sapo", "sspo")
         for g in ("sigmoid", "log_tanh")
     },
+    **{f"sspo-power-{p:g}": ("sspo", {**TAUS, "gate": "sigmoid", "power": p}) for p in POWERS},
 }
 
 
-SEQUENCE_MEAN = [c for c in CASES if c not in ("dr_grpo", "dapo", "cispo")]
+# Cases that average over a response's own tokens and then over responses.
+SEQUENCE_MEAN = [
+    c for c, (name, _) in CASES.items() if LOSSES[name].over == "responses" and name != "luspo"
+]
+
+
+# Objectives with a weight that autograd does not differentiate.
+STOPPED = ("cispo", "vespo", "maspo", "dgpo")
 
 
 every_case = pytest.mark.parametrize("case", CASES)

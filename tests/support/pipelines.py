@@ -102,7 +102,7 @@ promised = {{
               "claims.provenance.json"],
     "plot": [output.name, output.stem + ".pdf", output.stem + ".json"],
     "write_table": [output.stem + suffix for suffix in (".html", ".md", ".csv", ".json")],
-    "gate_curves": ["gates.csv", "gates.provenance.json"],
+    "gate_curves": ["gates.csv", "gate_facts.csv", "gates.provenance.json"],
     "settings": ["settings.csv", "settings.provenance.json"],
     "exact_study": ["gradients.csv", "pushes.csv", "training.csv", "provenance.json"],
 }}.get(script, [output.name])

@@ -1,4 +1,4 @@
-"""One process of ``tests/backends/test_trl.py``.
+"""One process of ``tests/backends/test_trl_run.py``.
 
 Trains every objective inside TRL and keeps the gradients; or, given ``run``, is a script whose
 parameters or gradients are sharded.
@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from sspo.backends.launch import process_place
-from sspo.backends.trl import SspoTrainer
+from sspo.backends.trl_run import RunTrainer
 from sspo.objectives.losses import LOSSES
 from sspo.training.metrics import RunLog
 from support.runs import PROBLEMS, make_actors, run_config
@@ -31,6 +31,7 @@ VARIANTS = {name: (name, {}) for name in LOSSES} | {
     "bfloat16": ("sspo", {"dtype": "bfloat16"}),
     "mismatched": ("sspo", {"correction": "sequence"}),
     "old_logprobs": ("sspo", {"old_logprobs": "engine"}),
+    "off_policy_mask": ("grpo", {"off_policy_threshold": 0.01}),
 }
 
 
@@ -90,7 +91,7 @@ def main(folder, micro_batch, processes, sharded):
         shard_on_cpu()
     for variant in VARIANTS:
         log, actors = RunLog(folder / variant), drifting_actors(variant)
-        trainer = SspoTrainer(drifting_config(variant, micro_batch), actors, PROBLEMS, log)
+        trainer = RunTrainer(drifting_config(variant, micro_batch), actors, PROBLEMS, log)
         assert trainer.accelerator.num_processes == processes
         with Gradients() as gradients:
             trainer.train()

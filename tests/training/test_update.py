@@ -101,6 +101,36 @@ def test_without_a_gap_the_correction_changes_nothing():
         torch.testing.assert_close(corrected, plain, rtol=1e-3, atol=1e-6)
 
 
+def masking(threshold):
+    """Record and weights of two updates, the first of which moves the policy far."""
+    config = run_config("grpo", learning_rate=20.0, off_policy_threshold=threshold)
+    return updated(config, make_actors())
+
+
+def test_the_off_policy_mask_is_counted_and_changes_the_update():
+    (record, moved), (loose, expected), (off, plain) = map(masking, (0.01, 1e9, None))
+    assert 0.0 < record["masked_responses"] < 0.5
+    assert record["clip_fraction"] > loose["clip_fraction"]
+    assert not torch.equal(moved, expected)
+    assert loose["masked_responses"] == 0.0 and torch.equal(expected, plain)
+    assert loose == off | {"masked_responses": 0.0}
+
+
+def test_the_off_policy_mask_measures_the_distance_to_what_the_engine_sampled_with():
+    """This engine's log-probabilities are above the policy's, so its responses are far from the start."""
+    actors = make_actors()
+    sample = actors.engine.generate
+    actors.engine.generate = lambda *request: [
+        dataclasses.replace(c, logprobs=[0.95 * x for x in c.logprobs]) for c in sample(*request)
+    ]
+    config = run_config("sspo", updates_per_rollout=1, off_policy_threshold=0.01)
+    record, _ = updated(config, actors)
+    assert record["log_ratio_max"] == record["log_ratio_min"] == 0.0
+    rollout = collect_rollout(config, make_actors(), PROBLEMS[:4], step=1)
+    negative = (rollout.advantages < 0.0).float().mean().item()
+    assert record["masked_responses"] == pytest.approx(negative)
+
+
 def textbook_update(config, actors, rollout, optimizer):
     """The plain loop: every old log-probability first, then whole padded minibatches, no row skipped."""
     settings = config.train

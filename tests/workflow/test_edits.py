@@ -65,7 +65,7 @@ FIGURES, TABLES = {f"f{i}" for i in range(1, 17)}, {f"t{i}" for i in range(1, 6)
         ("src/sspo/rollout/vllm_engine.py", set()),  # no run of this study uses it
         ("src/sspo/rewards/math.py", set()),
         ("src/sspo/models/lora.py", set()),
-        ("src/sspo/backends/trl.py", set()),
+        ("src/sspo/backends/trl_run.py", set()),
         ("src/sspo/objectives/losses.py", TRAINED | STUDIED),
         ("src/sspo/objectives/gates.py", TRAINED | STUDIED),
         ("src/sspo/training/trainer.py", TRAINED),

@@ -3,7 +3,10 @@ from sspo.figures.registry import module_of
 
 # Figure -> (files it is drawn from, what it shows).
 FIGURE_SOURCES = {
-    "f1_gates": (["summary/gates"], "gate value and gradient weight against the ratio"),
+    "f1_gates": (
+        ["summary/gates", "summary/gate_facts"],
+        "gate value and gradient weight against the ratio, and what tau does to SSPO's gates",
+    ),
     "f2_reward": (["summary/metrics"], "training reward"),
     "f3_accuracy": (["summary/metrics"], "held-out accuracy against step and sampled tokens"),
     "f4_entropy": (["summary/metrics"], "entropy"),
@@ -50,6 +53,7 @@ rule gate_curves:
         configs=[f"{RESULTS}/runs/{run}/config.json" for run in ONE_RUN_PER_METHOD],
     output:
         table=f"{RESULTS}/summary/gates.csv",
+        facts=f"{RESULTS}/summary/gate_facts.csv",
         provenance=f"{RESULTS}/summary/gates.provenance.json",
     log:
         f"{RESULTS}/logs/gate_curves.log",
@@ -57,7 +61,8 @@ rule gate_curves:
         f"{RESULTS}/benchmarks/gate_curves.tsv"
     localrule: True
     shell:
-        "python {input.script:q} --configs {input.configs} --output {output.table} > {log} 2>&1"
+        "python {input.script:q} --configs {input.configs} --output {output.table}"
+        " --facts {output.facts} > {log} 2>&1"
 
 
 rule settings:

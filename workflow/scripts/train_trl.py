@@ -3,7 +3,7 @@
 import shutil
 
 from sspo.backends.launch import join_processes, on_local_device, process_place
-from sspo.backends.trl import SspoTrainer
+from sspo.backends.trl_run import RunTrainer
 from sspo.config.reading import read
 from sspo.config.settings import RunConfig, TrackingConfig
 from sspo.models.policy import load_model, save_model
@@ -34,7 +34,7 @@ def main() -> None:
     tracker = Tracker(paths.output, config.run, read(TrackingConfig, paths.tracking))
     log = TrackedLog(paths.output / "checkpoint", tracker)
     progress = Progress(paths.output / "progress.json", config.run, config.train.steps)
-    SspoTrainer(config, actors, problems, log, progress).train()
+    RunTrainer(config, actors, problems, log, progress).train()
     weights = plain_weights(actors.policy)
     if rank != 0:
         return

@@ -1,14 +1,12 @@
 """The objectives as policy losses of verl 0.9, under the ``loss_mode`` "sspo/<method>".
 
-Write a module that calls ``register`` with the ``methods`` of a configuration. Name the module in
+Write a module that calls ``register`` (``examples/verl_losses.py``). Name it in
 ``VERL_USE_EXTERNAL_MODULES``, so that every worker imports it, and set ``actor.policy_loss.loss_mode``.
-The module is:
+``register`` also takes the ``methods`` of a profile, as in
 
-    import yaml
-    from sspo.backends.verl import register
     register(yaml.safe_load(open("config/default.yaml"))["methods"])
 
-Parameters come from the configuration alone. verl's ``clip_ratio``, ``tau_pos`` and ``loss_agg_mode``
+Parameters come from there alone. verl's ``clip_ratio``, ``tau_pos`` and ``loss_agg_mode``
 have no effect on these losses, so none gets a clip width or a mean that belongs to another objective.
 """
 
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sspo.objectives.advantages import mask_off_policy
 from sspo.objectives.losses import LOSSES, check_objective
 
 PREFIX = "sspo/"  # verl has its own losses with the names gspo, sapo and cispo
@@ -28,7 +27,9 @@ LossAndMetrics = tuple[Tensor, dict[str, float]]
 
 
 def register(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Register every method (``objective`` and ``params``) with verl; returns their loss modes.
+    """Register every method with verl; returns their loss modes.
+
+    Of a method ``objective``, ``params`` and ``train.off_policy_threshold`` count here.
 
     Raises:
         ValueError: an objective or its parameters cannot run.
@@ -37,18 +38,22 @@ def register(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     names = []
     for name, method in methods.items():
-        loss = policy_loss(method["objective"], method["params"])
+        threshold = method.get("train", {}).get("off_policy_threshold")
+        loss = policy_loss(method["objective"], method["params"], threshold)
         names.append(PREFIX + name)
         register_policy_loss(names[-1])(loss)
     return names
 
 
-def policy_loss(objective: str, params: Mapping[str, object]) -> Callable[..., LossAndMetrics]:
+def policy_loss(
+    objective: str, params: Mapping[str, object], off_policy_threshold: float | None = None
+) -> Callable[..., LossAndMetrics]:
     """One objective as a function with verl's signature.
 
     The mean over a micro-batch is scaled by the micro-batch's share of the global batch, so that the
     sum is the mean over the global batch. It is also scaled by the number of data-parallel ranks,
-    because verl averages their gradients.
+    because verl averages their gradients. The off-policy mask measures the distance to verl's
+    ``old_log_prob``, which are the sampler's own in its bypass mode.
 
     Raises:
         ValueError: the objective or its parameters cannot run.
@@ -73,8 +78,9 @@ def policy_loss(objective: str, params: Mapping[str, object]) -> Callable[..., L
                 "algorithm.rollout_correction.rollout_is to null"
             )
         batch = getattr(config, "global_batch_info", {})
-        per_response = response_advantages(advantages, response_mask)
-        value, stats = chosen(log_prob, old_log_prob, per_response, response_mask, **params)
+        given = response_advantages(advantages, response_mask)
+        kept = mask_off_policy(given, log_prob, old_log_prob, response_mask, off_policy_threshold)
+        value, stats = chosen(log_prob, old_log_prob, kept, response_mask, **params)
         units = chosen.units(response_mask)
         total = batch.get(total_key)
         scale = units / (units if total is None else total) * batch.get("dp_size", 1)
@@ -82,6 +88,7 @@ def policy_loss(objective: str, params: Mapping[str, object]) -> Callable[..., L
         return value * scale, {
             "actor/ppo_kl": -log_ratio.mean().item(),
             "actor/sequence_weight": stats["sequence_weight"].mean().item(),
+            "actor/masked_responses": (kept != given).float().mean().item(),
         }
 
     return loss

@@ -151,6 +151,12 @@ class TrainConfig(Section):
     kl_coefficient: float = setting(
         "weight of the KL term to the initial policy; 0 leaves it out", ge=0
     )
+    off_policy_threshold: float | None = setting(
+        "responses with A < 0 contribute nothing once their mean log-ratio to the sampling policy is "
+        "below minus this, in nats (off-policy sequence masking); left out, none is masked",
+        default=None,
+        ge=0,
+    )
     micro_batch: int = setting(
         "most responses per forward pass; changes memory, not gradients", ge=1
     )
@@ -257,7 +263,7 @@ class RunConfig(_Run):
         "what the tuning chose for it; params where the regime itself says the learning rate"
     )
     trainer: Literal["native", "trl"] = setting(
-        "the loop: sspo.training.trainer, or the same inside TRL (sspo.backends.trl)"
+        "the loop: sspo.training.trainer, or the same inside TRL (sspo.backends.trl_run)"
     )
     objective: ObjectiveConfig
     advantages: AdvantageConfig

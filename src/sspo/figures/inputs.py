@@ -51,11 +51,13 @@ def short_params(params: str) -> str:
     The gate is left to the method's name.
     """
     values = {k: v for k, v in json.loads(params).items() if k not in ("gate", "pessimistic")}
+    parts = []
     for name, first, second in (("clip", "clip_low", "clip_high"), ("tau", "tau_pos", "tau_neg")):
         if first in values and second in values:
             pair = dict.fromkeys((values.pop(first), values.pop(second)))
-            return f"{name} {' / '.join(f'{value:g}' for value in pair)}"
-    return ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in values.items())
+            parts.append(f"{name} {' / '.join(f'{value:g}' for value in pair)}")
+    parts += [f"{key.replace('_', ' ')} {value:g}" for key, value in values.items()]
+    return ", ".join(parts)
 
 
 def _main_rows(frame: DataFrame) -> DataFrame:

@@ -61,6 +61,12 @@ class Look(NamedTuple):
 
 Looks = Mapping[str, Look]  # by method, in the order to show
 
+# SSPO's gates where they stand for no method, in the colours of the methods that have them.
+GATES = {
+    "sigmoid": Look("sigmoid", "#D55E00", DASHES[0], MARKERS[0]),
+    "log_arctan": Look("log-arctan", "#CC79A7", DASHES[1], MARKERS[1]),
+}
+
 
 def drawn_from(whole: bool = False, **columns: Sequence[str]) -> Callable:
     """Decorate a draw function: ``made_from`` these columns, in the house style."""

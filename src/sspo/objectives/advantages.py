@@ -1,8 +1,10 @@
-"""Group-relative advantages: each response is judged against the others to its prompt."""
+"""Group-relative advantages, and the mask that takes them from responses the policy has moved away from."""
 
 from __future__ import annotations
 
 from torch import Tensor
+
+from sspo.objectives.batch import prepare
 
 
 def group_advantages(rewards: Tensor, *, normalize_std: bool = True, eps: float = 1e-6) -> Tensor:
@@ -43,3 +45,35 @@ def degenerate_groups(rewards: Tensor) -> Tensor:
         (num_prompts,) bool.
     """
     return (rewards == rewards[:, :1]).all(dim=1)
+
+
+def mask_off_policy(
+    advantages: Tensor,
+    logprobs: Tensor,
+    sampled_logprobs: Tensor,
+    mask: Tensor,
+    threshold: float | None,
+) -> Tensor:
+    """Off-policy sequence masking (DeepSeek-V3.2, arXiv 2512.02556), for any objective.
+
+    A response with A < 0 and mean_t (log pi_sampled - log pi) > threshold gets A = 0. So it contributes
+    nothing to any objective, and still counts in the means, as in TRL.
+
+    Args:
+        advantages: (B,).
+        logprobs: (B, T) under the current policy, in nats.
+        sampled_logprobs: (B, T) under the policy that sampled the responses, in nats.
+        mask: (B, T), 1 on response tokens.
+        threshold: in nats per token; None masks nothing.
+
+    Returns:
+        (B,) advantages.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
+    if threshold is None:
+        return advantages
+    batch = prepare(logprobs.detach(), sampled_logprobs, advantages, mask)
+    drift = -batch.sequence_mean(batch.log_ratio).squeeze(1)
+    return advantages.masked_fill((advantages < 0.0) & (drift > threshold), 0.0)

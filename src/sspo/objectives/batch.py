@@ -13,9 +13,10 @@ MAX_LOG_RATIO = 60.0
 
 @dataclass(frozen=True)
 class Batch:
-    """Checked inputs of a loss: logprobs, log_ratio (nats), mask (B, T); advantages, lengths (B, 1)."""
+    """Checked inputs of a loss, in nats: advantages and lengths are (B, 1), all others (B, T)."""
 
     logprobs: Tensor
+    old_logprobs: Tensor
     log_ratio: Tensor
     advantages: Tensor
     mask: Tensor
@@ -24,6 +25,17 @@ class Batch:
     def sequence_mean(self, values: Tensor) -> Tensor:
         """(B, T) -> (B, 1), the mean over each response's own tokens."""
         return (values * self.mask).sum(dim=1, keepdim=True) / self.lengths
+
+    def log_power_mean(self, log_values: Tensor, power: float) -> Tensor:
+        """(B, T) log f -> (B, 1), log of (mean_t f^p)^(1/p) over each response's own tokens, p not 0.
+
+        All terms are relative to the largest f^p. So none overflows, and for p -> 0 the result tends to
+        the mean of log f without losing digits.
+        """
+        powers = torch.where(self.mask > 0, power * log_values, -torch.inf).detach()
+        top = powers.amax(dim=1, keepdim=True).nan_to_num(neginf=0.0)  # -inf without any token
+        gaps = torch.where(self.mask > 0, power * log_values - top, 0.0)
+        return (top + torch.log1p(self.sequence_mean(torch.expm1(gaps)))) / power
 
     def token_mean(self, values: Tensor) -> Tensor:
         """(B, T) -> scalar, the mean over all response tokens of the batch."""
@@ -59,7 +71,8 @@ def prepare(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Te
     old_logprobs = torch.where(mask > 0, old_logprobs.to(dtype), 0.0)
     log_ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     lengths = mask.sum(dim=1, keepdim=True).clamp(min=1.0)
-    return Batch(logprobs, log_ratio, advantages.to(dtype).unsqueeze(1), mask, lengths)
+    advantages = advantages.to(dtype).unsqueeze(1)
+    return Batch(logprobs, old_logprobs, log_ratio, advantages, mask, lengths)
 
 
 def widen(values: Tensor) -> Tensor:

@@ -22,22 +22,17 @@ of different objectives are comparable; loss values are not, since f(1) = 2 / ta
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sspo.objectives.batch import MAX_LOG_RATIO, Batch, prepare, widen
+from sspo.objectives.batch import MAX_LOG_RATIO, Batch, widen
 from sspo.objectives.gates import log_gate, pessimistic_log_gate
+from sspo.objectives.objective import Objective, TermsAndWeight, require
 
-LossAndStats = tuple[Tensor, dict[str, Tensor]]
-TermsAndWeight = tuple[Tensor, Tensor]
-
-LENGTH = "max_response_tokens"  # the parameter of objectives that divide by a constant length
+# VESPO's bounds on a token's log-ratio, and on the log-ratio of a whole response (TRL 1.16).
+VESPO_TOKEN, VESPO_RESPONSE = 20.0, (math.log(1e-8), 20.0)
 
 
 def clipped_tokens(batch: Batch, *, clip_low: float, clip_high: float) -> TermsAndWeight:
@@ -52,7 +47,7 @@ def cispo(batch: Batch, *, clip_high: float) -> TermsAndWeight:
 
     Only the weight is capped, so every token keeps contributing to the gradient.
     """
-    _require(clip_high > 0.0, "clip_high", clip_high, "positive")
+    require(clip_high > 0.0, "clip_high", clip_high, "positive")
     weight = batch.log_ratio.exp().clamp(max=1.0 + clip_high).detach()
     return weight * batch.advantages * batch.logprobs, batch.sequence_mean(weight)
 
@@ -70,7 +65,7 @@ def gmpo(batch: Batch, *, clip: float) -> TermsAndWeight:
     l~ = min(l, c) for A > 0 and max(l, -c) for A < 0, with c in nats. As in PPO, a token is cut off only
     on the side towards which its advantage pushes it.
     """
-    _require(clip > 0.0, "clip", clip, "positive")
+    require(clip > 0.0, "clip", clip, "positive")
     log_ratio, positive = batch.log_ratio, batch.advantages > 0.0
     one_sided = torch.where(positive, log_ratio.clamp(max=clip), log_ratio.clamp(min=-clip))
     weight = batch.sequence_mean(one_sided).exp()
@@ -99,7 +94,13 @@ def sapo(
 
 
 def sspo(
-    batch: Batch, *, gate: str, tau_pos: float, tau_neg: float, pessimistic: bool = False
+    batch: Batch,
+    *,
+    gate: str,
+    tau_pos: float,
+    tau_neg: float,
+    pessimistic: bool = False,
+    power: float = 0.0,
 ) -> TermsAndWeight:
     """SSPO (arXiv 2602.19327): A exp(mean_t log f(r)), a geometric mean of soft gates, (B, 1).
 
@@ -107,67 +108,91 @@ def sspo(
     and w = d log f / d log r. tau is ``tau_pos`` for A > 0 and ``tau_neg`` otherwise; ``gate`` is a
     key of ``GATES``. ``pessimistic`` (ours) uses ``pessimistic_log_gate``, which defines d and w(d): the
     weight is then 1 for d <= 0, as in GMPO, and w(d) / w(0) for d > 0.
+
+    ``power`` (ours, after the power mean of arXiv 2605.04066) makes the level a number: the mean over
+    tokens is (mean_t f^p)^(1/p). 0 is the geometric mean of the published method, and 1 is SAPO. The
+    weight w of a token is then multiplied by f^p / mean_t f^p.
     """
+    _require_power(power)
     log_f, log_f_at_1 = _gated(batch, gate, tau_pos, tau_neg, pessimistic)
-    log_weight = batch.sequence_mean(log_f)
+    log_weight = batch.log_power_mean(log_f, power) if power else batch.sequence_mean(log_f)
     return batch.advantages * log_weight.exp(), (log_weight - log_f_at_1).exp()
 
 
-@dataclass(frozen=True)
-class Objective:
-    """An entry of ``LOSSES``.
+def vespo(
+    batch: Batch, *, k_pos: float, lambda_pos: float, k_neg: float, lambda_neg: float
+) -> TermsAndWeight:
+    """VESPO (arXiv 2602.10693): sg(phi(W)) A log pi with phi(W) = W^k exp(lambda (1 - W)), (B, T).
 
-    Attributes:
-        function: (batch, **params) -> what is maximised, and the importance weight.
-        terms: whether the function returns "token" terms (B, T) or "response" terms (B, 1).
-        over: how the terms are averaged. "responses" is the mean over responses, each of which is the
-            mean over its own tokens if the terms are tokens. "tokens" is the mean over all tokens of the
-            batch. "length" is the mean over responses of their sum of terms divided by a constant, the
-            parameter ``max_response_tokens``.
+    W = exp(sum_t l) is the ratio of the whole response, without a root of its length, and phi(1) = 1.
+    k and lambda are ``k_pos`` and ``lambda_pos`` for A >= 0, and the others for A < 0. The bounds on l
+    and on log W are those of TRL 1.16.
     """
+    _require_not_negative(k_pos=k_pos, k_neg=k_neg)
+    _require_positive(lambda_pos=lambda_pos, lambda_neg=lambda_neg)
+    log_ratio = batch.log_ratio.detach().clamp(-VESPO_TOKEN, VESPO_TOKEN) * batch.mask
+    log_w = log_ratio.sum(dim=1, keepdim=True).clamp(*VESPO_RESPONSE)
+    negative = batch.advantages < 0.0
+    k = torch.full_like(log_w, k_pos).masked_fill(negative, k_neg)
+    decay = torch.full_like(log_w, lambda_pos).masked_fill(negative, lambda_neg)
+    phi = (k * log_w - decay * torch.expm1(log_w)).exp()
+    return phi * batch.advantages * batch.logprobs, phi
 
-    function: Callable[..., TermsAndWeight]
-    terms: Literal["token", "response"]
-    over: Literal["responses", "tokens", "length"] = "responses"
 
-    def __call__(
-        self,
-        logprobs: Tensor,
-        old_logprobs: Tensor,
-        advantages: Tensor,
-        mask: Tensor,
-        **params: object,
-    ) -> LossAndStats:
-        """The loss and its statistics, as the module describes them.
+def luspo(batch: Batch, *, clip_low: float, clip_high: float) -> TermsAndWeight:
+    """LUSPO (arXiv 2602.05261): GSPO's clipped objective times the number of tokens n, (B, 1)."""
+    terms, weight = gspo(batch, clip_low=clip_low, clip_high=clip_high)
+    return terms * batch.lengths, weight
 
-        Raises:
-            ValueError: the shapes do not fit together, or a parameter is out of its range.
-        """
-        batch = prepare(logprobs, old_logprobs, advantages, mask)
-        length = params.pop(LENGTH, None) if self.over == "length" else None
-        terms, weight = self.function(batch, **params)
-        stats = {"log_ratio": batch.log_ratio, "sequence_weight": weight.squeeze(1)}
-        return -self._mean(batch, terms, length), {k: v.detach() for k, v in stats.items()}
 
-    def _mean(self, batch: Batch, terms: Tensor, length: object) -> Tensor:
-        if self.over == "tokens":
-            return batch.token_mean(terms)
-        if self.over == "length":
-            return ((terms * batch.mask).sum(dim=1) / _whole(LENGTH, length)).mean()
-        return (batch.sequence_mean(terms) if self.terms == "token" else terms).mean()
+def maspo(
+    batch: Batch,
+    *,
+    sigma: float,
+    alpha: float,
+    beta: float,
+    sigma_high: float,
+    advantage_low: float,
+    advantage_high: float,
+) -> TermsAndWeight:
+    """MASPO (arXiv 2602.17550): A r sg(exp(-(r - 1)^2 / (2 width^2))) or A r, (B, T).
 
-    def parameters(self) -> dict[str, bool]:
-        """Parameter -> whether it has to be given."""
-        found = inspect.signature(self.function).parameters.values()
-        own = {p.name: p.default is p.empty for p in found if p.kind is p.KEYWORD_ONLY}
-        return own | ({LENGTH: True} if self.over == "length" else {})
+    The gate acts on the sides on which PPO cuts off, A > 0 at r > 1 and A < 0 at r < 1. Its width is
+    sigma / pi_old^alpha, so a rare token has a wider one, between ``sigma`` and ``sigma_high``. A factor
+    multiplies it, 1 + beta A for A > 0 and 1 / (1 - beta A) for A < 0, between ``advantage_low`` and
+    ``advantage_high``. The width depends on A, so this objective alone is not proportional to A.
+    """
+    _require_positive(sigma=sigma, advantage_low=advantage_low)
+    _require_positive(sigma_high=sigma_high, advantage_high=advantage_high)
+    _require_not_negative(alpha=alpha, beta=beta)
+    require(sigma <= sigma_high, "sigma_high", sigma_high, "at least sigma")
+    ordered = advantage_low <= advantage_high
+    require(ordered, "advantage_high", advantage_high, "at least advantage_low")
+    log_ratio, advantages = batch.log_ratio, batch.advantages
+    by_mass = (math.log(sigma) - alpha * batch.old_logprobs).exp().clamp(sigma, sigma_high)
+    size = 1.0 + beta * advantages.abs()
+    by_advantage = torch.where(advantages > 0.0, size, 1.0 / size)
+    width = by_mass * by_advantage.clamp(advantage_low, advantage_high)
+    closing = -0.5 * (torch.expm1(log_ratio.detach()) / width).square()
+    followed = advantages * log_ratio > 0.0  # the token has moved as its advantage asks
+    weighted = (log_ratio + torch.where(followed, closing, 0.0)).exp()
+    return weighted * advantages, batch.sequence_mean(weighted)
 
-    def units(self, mask: Tensor) -> float:
-        """The number of tokens or responses, whichever the mean is over, in a batch with this (B, T) mask.
 
-        The trainer weighs micro-batches by it, so that gradients do not depend on how a batch is split.
-        """
-        return mask.sum(dtype=torch.float64).item() if self.over == "tokens" else float(len(mask))
+def dgpo(batch: Batch, *, clip_low: float, clip_high: float, n: float, m: float) -> TermsAndWeight:
+    """DGPO (arXiv 2603.14389): A r sg(decay) with a decay where PPO would cut, and 1 elsewhere, (B, T).
+
+    The decay is (r / (1 - lo))^n for A < 0 at r < 1 - lo, and ((1 + hi) / r)^(1/m) for A > 0 at
+    r > 1 + hi. Both are 1 at the bound.
+    """
+    _require_clip(clip_low, clip_high)
+    _require_positive(n=n, m=m)
+    log_ratio = batch.log_ratio.detach()
+    below = (log_ratio - math.log1p(-clip_low)).clamp(max=0.0)
+    above = (log_ratio - math.log1p(clip_high)).clamp(min=0.0)
+    log_decay = torch.where(batch.advantages > 0.0, -above / m, n * below)
+    weighted = (batch.log_ratio + log_decay).exp()
+    return weighted * batch.advantages, batch.sequence_mean(weighted)
 
 
 LOSSES: dict[str, Objective] = {
@@ -179,6 +204,10 @@ LOSSES: dict[str, Objective] = {
     "gmpo": Objective(gmpo, "response"),
     "sapo": Objective(sapo, "response"),
     "sspo": Objective(sspo, "response"),
+    "vespo": Objective(vespo, "token", over="tokens"),
+    "luspo": Objective(luspo, "response"),
+    "maspo": Objective(maspo, "token", over="tokens"),
+    "dgpo": Objective(dgpo, "token", over="tokens"),
 }
 
 
@@ -249,9 +278,8 @@ def _gated(
     batch: Batch, gate: str, tau_pos: float, tau_neg: float, pessimistic: bool
 ) -> tuple[Tensor, Tensor]:
     """log f(r) with each response's tau (B, T), and its value at r = 1 (B, 1)."""
-    for key, value in (("tau_pos", tau_pos), ("tau_neg", tau_neg)):
-        _require(0.0 < value < math.inf, key, value, "positive and finite")
-    _require(isinstance(pessimistic, bool), "pessimistic", pessimistic, "true or false")
+    _require_positive(tau_pos=tau_pos, tau_neg=tau_neg)
+    require(isinstance(pessimistic, bool), "pessimistic", pessimistic, "true or false")
     positive = batch.advantages > 0.0
     tau = torch.full_like(batch.advantages, tau_neg).masked_fill(positive, tau_pos)
     if pessimistic:
@@ -259,17 +287,22 @@ def _gated(
     return log_gate(gate, batch.log_ratio, tau), log_gate(gate, torch.zeros_like(tau), tau)
 
 
+def _require_power(power: float) -> None:
+    """Between 0 and 1e-6 float32 has no digits for the difference from the geometric mean."""
+    holds = power == 0.0 or 1e-6 <= abs(power) <= 1e6
+    require(holds, "power", power, "0, or between 1e-6 and 1e6 in size")
+
+
+def _require_positive(**values: float) -> None:
+    for key, value in values.items():
+        require(0.0 < value < math.inf, key, value, "positive and finite")
+
+
+def _require_not_negative(**values: float) -> None:
+    for key, value in values.items():
+        require(0.0 <= value < math.inf, key, value, "0 or positive, and finite")
+
+
 def _require_clip(clip_low: float, clip_high: float) -> None:
-    _require(0.0 < clip_low < 1.0, "clip_low", clip_low, "between 0 and 1")
-    _require(clip_high > 0.0, "clip_high", clip_high, "positive")
-
-
-def _whole(key: str, value: object) -> float:
-    number = float(value) if isinstance(value, int | float) else 0.0
-    _require(number.is_integer() and number >= 1.0, key, value, "a whole number of at least 1")
-    return number
-
-
-def _require(holds: bool, key: str, value: object, must: str) -> None:
-    if not holds:
-        raise ValueError(f"{key} = {value} must be {must}")
+    require(0.0 < clip_low < 1.0, "clip_low", clip_low, "between 0 and 1")
+    require(clip_high > 0.0, "clip_high", clip_high, "positive")

@@ -32,8 +32,9 @@ class UpdateStats:
     Pooling first makes every statistic independent of how minibatches were split.
     """
 
-    # By micro-batch: log-ratio, coefficient, mass and sign of every token; weight of every response.
-    parts: list[tuple[Tensor, ...]] = field(default_factory=list)
+    # By micro-batch: log-ratio, coefficient, mass and sign of every token; what else the loss says of
+    # every response.
+    parts: list[dict[str, Tensor]] = field(default_factory=list)
 
     def add(
         self, stats: Mapping[str, Tensor], coefficients: Tensor, advantages: Tensor, mask: Tensor
@@ -41,7 +42,8 @@ class UpdateStats:
         """Add the values of one micro-batch.
 
         Args:
-            stats: a loss's stats, ``log_ratio`` (B, T) in nats and ``sequence_weight`` (B,).
+            stats: a loss's stats, ``log_ratio`` (B, T) in nats and ``sequence_weight`` (B,); also
+                ``off_policy`` (B,), 1 for a response that was masked, if the run masks any.
             coefficients: (B, T) from ``sspo.objectives.losses.token_coefficients``; NaN where undefined.
             advantages: (B,).
             mask: (B, T).
@@ -50,9 +52,10 @@ class UpdateStats:
         lengths = mask.sum(dim=1, keepdim=True, dtype=torch.float32).clamp(min=1.0)
         mass = (coefficients * advantages.unsqueeze(1) / lengths).abs().nan_to_num()
         positive = (advantages > 0).unsqueeze(1).expand_as(mask)
-        of_tokens = (stats["log_ratio"], coefficients, mass, positive)
-        found = (*(values[tokens] for values in of_tokens), stats["sequence_weight"])
-        self.parts.append(tuple(values.cpu() for values in found))
+        of_tokens = {"coefficient": coefficients, "mass": mass, "positive": positive}
+        of_tokens["log_ratio"] = stats["log_ratio"]
+        found = {name: values[tokens] for name, values in of_tokens.items()}
+        self.parts.append({name: values.cpu() for name, values in (dict(stats) | found).items()})
 
     def summary(self) -> Metrics:
         """Statistics of the log-ratios (nats), gradient coefficients and sequence weights.
@@ -61,11 +64,13 @@ class UpdateStats:
         zero. ``coefficient_mean`` is the gradient relative to on-policy REINFORCE. It is also given
         by the sign of the advantage A and the side of the ratio r: ``coefficient_pos_up`` is for
         A > 0, r > 1. ``mass_pos_up`` is the share of the sum of |dL / d log pi| that such tokens
-        have; the four shares leave out tokens with r = 1 exactly.
+        have; the four shares leave out tokens with r = 1 exactly. A run that masks off-policy
+        responses also has ``masked_responses``, their share of all responses.
         """
-        pooled = [torch.cat(values) for values in zip(*self.parts, strict=True)]
-        log_ratio, coefficient, mass, positive, weight = pooled
-        mass = mass.double()
+        pooled = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
+        log_ratio, coefficient = pooled["log_ratio"], pooled["coefficient"]
+        positive, weight = pooled["positive"], pooled["sequence_weight"]
+        mass = pooled["mass"].double()
         low, median, high = _quantiles(log_ratio, (0.01, 0.5, 0.99))
         used = ~coefficient.isnan()
         record: Metrics = {
@@ -87,6 +92,8 @@ class UpdateStats:
             for side, there in sides.items():
                 record[f"coefficient_{sign}_{side}"] = _mean(coefficient[used & chosen & there])
                 record[f"mass_{sign}_{side}"] = _share(mass[chosen & there], mass)
+        if "off_policy" in pooled:
+            record["masked_responses"] = _mean(pooled["off_policy"])
         return record
 
 

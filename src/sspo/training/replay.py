@@ -21,6 +21,7 @@ from sspo.config.reading import JsonDict, load_json, parse, plain
 from sspo.config.settings import RunConfig
 from sspo.models.policy import ScoreBatch, load_policy, save_model
 from sspo.models.weights import merge_adapters
+from sspo.objectives.advantages import mask_off_policy
 from sspo.objectives.losses import LOSSES
 from sspo.pipeline.files import write_json
 from sspo.training.metrics import UpdateStats
@@ -112,13 +113,15 @@ def _trace(
     """One finding for each response of the micro-batch that has a quantity which is not finite."""
     objective, batch = LOSSES[config.objective.name], micro.batch
     logprobs = scorer.score(micro).detach().requires_grad_()
+    threshold, sampled = config.train.off_policy_threshold, micro.engine_logprobs
+    advantages = mask_off_policy(micro.advantages, logprobs, sampled, batch.mask, threshold)
     findings = []
     for i, row in enumerate(micro.rows):
         one, old_logprobs = slice(i, i + 1), _row(micro.old_logprobs, i)
         loss, _ = objective(
             logprobs[one],
             old_logprobs.unsqueeze(0),
-            micro.advantages[one],
+            advantages[one],
             batch.mask[one],
             **config.objective.params,
         )

@@ -22,6 +22,7 @@ from sspo.data.batching import micro_batches
 from sspo.data.problems import Record
 from sspo.models.policy import ScoreBatch, score
 from sspo.models.weights import plain_weights
+from sspo.objectives.advantages import mask_off_policy
 from sspo.objectives.losses import LOSSES, k3_divergence, token_coefficients
 from sspo.rewards.base import Reward, RewardFunction
 from sspo.rollout.engine import Completion, RolloutEngine
@@ -311,8 +312,12 @@ def response_gradient(
     """
     mask = micro.batch.mask
     objective = LOSSES[config.objective.name]
-    inputs = (micro.old_logprobs, micro.advantages, mask)
+    threshold, sampled = config.train.off_policy_threshold, micro.engine_logprobs
+    advantages = mask_off_policy(micro.advantages, logprobs, sampled, mask, threshold)
+    inputs = (micro.old_logprobs, advantages, mask)
     loss, loss_stats = objective(logprobs, *inputs, **config.objective.params)
+    if threshold is not None:
+        loss_stats["off_policy"] = (advantages != micro.advantages).float()
     total = loss.item() * weight
     if micro.differentiate:
         (grad,) = torch.autograd.grad(loss * weight, logprobs)

@@ -5,12 +5,12 @@ and prefix. The behaviour policy pi_old drifts away from the current pi. Under i
 ``sspo.objectives.losses.LOSSES`` (the real function) has an expected gradient, which is compared with the
 true gradient of the expected reward at pi.
 
-Single responses are enough, and groups need not be enumerated: every objective is positively homogeneous
-in A, and in a group of G a response's advantage depends on its own reward and on how many of the other
-G - 1 are right, which are independent of it. Per prompt the expected gradient over groups is therefore
-the one over single responses with A = R - E[R], times a positive number. A test enumerates whole groups
-to check this. Token-mean objectives are taken in the limit of a large batch, where their denominator is
-the expected length.
+Single responses are enough, and groups need not be enumerated: every objective but MASPO, whose width
+depends on A, is positively homogeneous in A. And in a group of G a response's advantage depends on its own
+reward and on how many of the other G - 1 are right, which are independent of it. Per prompt the expected
+gradient over groups is therefore the one over single responses with A = R - E[R], times a positive number.
+A test enumerates whole groups to check this. Token-mean objectives are taken in the limit of a large batch,
+where their denominator is the expected length.
 """
 
 from __future__ import annotations
