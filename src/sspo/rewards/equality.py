@@ -23,7 +23,7 @@ from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational, Unequality
 
 from sspo.rewards.notation import Answer, balanced, letters, read_answer
-from sspo.rewards.values import factor_between, rational, same_expression, without_functions
+from sspo.rewards.values import UNDONE, factor_between, rational, same_expression, without_functions
 
 LETTER_I = sympy.Symbol("i", real=True)
 PERCENT = UnevaluatedExpr(Rational(1, 100))
@@ -199,7 +199,7 @@ def same_relation(gold: Any, answer: Any) -> bool:
         all(map(same_single, first, second)) or all(map(same_single, first, reversed(second)))
     ):
         return True
-    return same_set(region(gold), region(answer))
+    return gold.free_symbols == answer.free_symbols and same_set(region(gold), region(answer))
 
 
 def same_single(gold: Relational, answer: Relational) -> bool:
@@ -211,8 +211,10 @@ def same_single(gold: Relational, answer: Relational) -> bool:
         answer = answer.reversed
     gold, answer = without_functions(gold), without_functions(answer)
     sides = (gold.lhs, gold.rhs, answer.lhs, answer.rhs)
-    variables = gold.free_symbols and answer.free_symbols
-    if not variables or not all(isinstance(side, Expr) for side in sides):
+    plain = (
+        gold.free_symbols and answer.free_symbols and not (gold.has(*UNDONE) or answer.has(*UNDONE))
+    )
+    if not plain or not all(isinstance(side, Expr) for side in sides):
         return equal(gold.lhs, answer.lhs) and equal(gold.rhs, answer.rhs)
     first, second = rational(gold.lhs - gold.rhs), rational(answer.lhs - answer.rhs)
     if isinstance(gold, Eq):  # y = 1/x is xy = 1
@@ -222,8 +224,8 @@ def same_single(gold: Relational, answer: Relational) -> bool:
 
 
 def region(parsed: Any) -> Any:
-    """The values that an inequality in one variable admits, as a set; anything else as it is."""
-    if not is_relation(parsed) or isinstance(parsed, Eq):
+    """The values that inequalities in one variable admit, as a set; anything else as it is."""
+    if not is_relation(parsed) or isinstance(parsed, Eq) or len(parsed.free_symbols) != 1:
         return parsed
     try:
         return sympy.And(*[rational(part) for part in parts(parsed)]).as_set()
