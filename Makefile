@@ -172,8 +172,9 @@ verl: .venv-verl/.installed ## verl in an environment of its own, .venv-verl
 .venv-verl/.installed: $(VENV)/.installed Makefile
 	rm -rf .venv-verl
 	$(BIN)/python -m venv .venv-verl
-	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
-	  > "$$(.venv-verl/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/locked.pth"
+	.venv-verl/bin/python -c 'import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), \
+	  "locked.pth").write_text(f"import site; site.addsitedir({sys.argv[1]!r})")' \
+	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	.venv-verl/bin/pip install --quiet $(PIP_ARGS) --no-deps $(VERL)
 	.venv-verl/bin/python -c 'import verl.trainer.ppo.core_algos, verl.workers.config'
 	touch $@

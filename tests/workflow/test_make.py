@@ -20,11 +20,12 @@ PROGRAMS = {
     ".venv-uv": ("uv",),
 }
 VARIABLES = ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR")
-# Notes itself, each of its arguments and where it would keep files, a line each.
+# Notes itself, its arguments and where it would keep files, a line each; `-m venv DIR` makes another.
 STAND_IN = "\n".join(
     [
         "#!/bin/sh",
         """for word in "$0" "$@"; do printf '%s\\n' "$word" >> calls.txt; done""",
+        """if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; cp "$0" "$3/bin/pip"; fi""",
         *(f"""printf '{name}=%s\\n' "${name}" >> calls.txt""" for name in VARIABLES),
     ]
 )
