@@ -130,6 +130,13 @@ def test_every_power_is_finite_in_float32_at_log_ratio_50(gate, power):
     assert torch.isfinite(weights(inputs, power, gate=gate)).all()
 
 
+@pytest.mark.parametrize("power", (-2.0, 0.5))
+def test_a_response_without_tokens_weighs_what_it_weighs_at_power_0(power):
+    inputs = ragged_batch()
+    inputs.mask[2] = 0.0
+    assert weights(inputs, power)[2] == weights(inputs, 0.0)[2]
+
+
 @pytest.mark.parametrize("power", (-2.0, 0.5, 3.0))
 @every_gate
 def test_the_coefficient_is_the_mean_times_the_weight_times_the_tokens_share(gate, power):

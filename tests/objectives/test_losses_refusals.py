@@ -54,6 +54,14 @@ def test_tensors_without_a_token_dimension_are_refused(case):
         LOSSES[name](flat, flat, flat, flat, **params)
 
 
+def test_a_length_is_needed_by_the_mean_over_it_and_taken_by_no_other():
+    inputs = ragged_batch()
+    with pytest.raises(ValueError, match="^max_response_tokens = None must be a whole number"):
+        LOSSES["dr_grpo"](*inputs, **PPO)
+    with pytest.raises(TypeError, match="max_response_tokens"):
+        LOSSES["grpo"](*inputs, **PPO, max_response_tokens=8)
+
+
 VALID = [
     ("grpo", {"clip_low": 0.2, "clip_high": 0.2}),
     ("grpo", {"clip_low": 0.2, "clip_high": 0.27}),
@@ -147,7 +155,7 @@ INVALID = [
     ("sspo", SSPO | {"power": math.nan}, "power"),
     ("sspo", SSPO | {"power": math.inf}, "power"),
     ("sspo", SSPO | {"power": 1e-7}, "^power = 1e-07 must be 0, or between 1e-6 and 1e6 in size$"),
-    ("sspo", SSPO | {"power": -2e6}, "^power = -2000000.0 must be 0, or between"),
+    ("sspo", SSPO | {"power": -1000000.5}, "^power = -1000000.5 must be 0, or between"),
     ("sspo", SSPO | {"power": "1"}, "power"),
     ("sapo", {"tau_pos": 1.0, "tau_neg": 1.0, "power": 1.0}, "'power'"),
     ("vespo", VESPO | {"k_pos": -1.0}, "^k_pos = -1.0 must be 0 or positive, and finite$"),

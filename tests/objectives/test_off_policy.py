@@ -21,10 +21,10 @@ def masked(inputs, threshold):
 def test_a_response_pushed_down_beyond_the_threshold_loses_a_negative_advantage_alone():
     # The mean of log pi_sampled - log pi is 0.5, 0.5, -0.5, 0.5 and 0.25.
     rows = [[-1.0, 0.0], [-0.5, -0.5], [0.0, 1.0], [-1.0, 0.0], [-0.25, -0.25]]
-    inputs = token_rows(rows, [-1.0, -0.1, -1.0, 2.0, -3.0])
-    assert masked(inputs, 0.4).tolist() == [0.0, 0.0, -1.0, 2.0, -3.0]
-    assert masked(inputs, 0.2).tolist() == [0.0, 0.0, -1.0, 2.0, 0.0]
-    assert masked(inputs, 0.0).tolist() == [0.0, 0.0, -1.0, 2.0, 0.0]
+    inputs = token_rows(rows, [-1.0, -0.125, -1.0, 0.125, -3.0])
+    assert masked(inputs, 0.4).tolist() == [0.0, 0.0, -1.0, 0.125, -3.0]
+    assert masked(inputs, 0.2).tolist() == [0.0, 0.0, -1.0, 0.125, 0.0]
+    assert masked(inputs, 0.0).tolist() == [0.0, 0.0, -1.0, 0.125, 0.0]
 
 
 def test_a_drift_of_exactly_the_threshold_is_kept():
