@@ -148,6 +148,9 @@ SAME = [
     (r"\bar{x}=\bar{y}=28 /(9 \pi)", r"\bar{x}=\bar{y}=\frac{28}{9 \pi}"),
     (r"179^{\circ} 59^{\prime}", r"179^\circ 59'"),
     ("24.310", "24.31"),
+    ("8", "2**3"),
+    ("8", "**2**3**"),
+    ("x^{12}", "x**12"),
     ("f(x)=x,f(x)=2-x", "f(x)=2-x, f(x)=x"),
     (r"\lfloor\frac{n+1}{2}\rfloor", r"\lceil\frac{n}{2}\rceil"),
 ]
@@ -236,6 +239,7 @@ OTHER = [
     ("$", "$"),
     ("No solution", "-No solution"),
     ("24.310", "24.311"),
+    ("23", "2**3"),
     (r"m n-\lfloor m / 2\rfloor", r"m n-\lfloor m / 9\rfloor"),
     (r"\lfloor\frac{2 n-1}{5}\rfloor", r"\lfloor\frac{2 n+1}{5}\rfloor"),
     (r"\left\lfloor\log _{2} n\right\rfloor+1", r"-\left\lfloor\log _{2} n\right\rfloor+1"),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sspo.rewards.notation import UNITS, Answer, balanced, read_answer
+from sspo.rewards.notation import Answer, balanced, read_answer
+from sspo.rewards.units import UNITS
 
 
 def parts(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

@@ -11,92 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
-# Each line lists the ways to write one unit, plural s aside; everything else in text mode is compared.
-_UNITS = r"""
-mm millimeter millimetre
-cm centimeter centimetre
-m meter metre
-km kilometer kilometre
-in inch inches
-ft foot feet
-yd yard
-mi mile
-mg milligram
-g gram gm
-kg kilogram
-lb lbs pound
-oz ounce
-ton tonne
-ms millisecond
-s sec second
-min minute
-h hr hour
-day
-wk week
-month
-yr year
-ml milliliter millilitre
-l liter litre
-gal gallon
-cup
-acre
-mph
-kmh kmph kph
-rad radian
-deg degree
-n newton
-j joule
-kcal
-w watt
-v volt
-pa pascal
-hz hertz
-ohm
-mol mole
-ev
-erg
-dollar usd buck
-cent
-euro
-unit
-apple
-ball
-book
-car
-card
-coin
-cookie
-customer
-edge
-egg
-game
-integer
-marble
-meal
-mark
-member
-number
-page
-pencil
-people person
-piece
-point
-problem
-student
-ticket
-time
-tile
-tree
-triangle
-way
-word
-"""
-UNITS: dict[str, str] = {
-    form: names[0]
-    for names in (line.split() for line in _UNITS.split("\n") if line)
-    for name in names
-    for form in (name, f"{name}s", f"{name}es")
-} | dict.fromkeys(("sq", "square", "cu", "cubic", "per"), "")
+from sspo.rewards.units import UNITS
 
 _NUMERALS = (
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -123,8 +38,10 @@ _ROOT = re.compile("\u221a\\s*(?:([0-9.]+|[a-zA-Z])|(?=[({]))")
 
 _LOOKS = re.compile(
     r"\\(?:left|right|[bB]ig{1,2}[lr]?|displaystyle|textstyle|limits|rm|bf|it)(?![a-zA-Z])"
-    r"|\\[hv]space\*?\s*\{[^{}]*\}|\\(?:text)?colou?r\s*\{[^{}]*\}|\*\*|`"
+    r"|\\[hv]space\*?\s*\{[^{}]*\}|\\(?:text)?colou?r\s*\{[^{}]*\}|`"
 )
+_BOLD = re.compile(r"^\s*\*\*(.*)\*\*\s*$", re.DOTALL)  # of Markdown
+_POWER = re.compile(r"\*\*\s*(-?[0-9.]+|[a-zA-Z])")  # of Python
 _SPACES = re.compile(r"\\(?:quad|qquad|enspace|thinspace)(?![a-zA-Z])|(?<!\\)(?:\\[,;: ]|~)")
 _FONT = re.compile(
     r"\\(?:mathbf|mathit|mathsf|mathtt|mathcal|boldsymbol|bm|pmb|ensuremath|underline)\s*\{([^{}]*)\}"
@@ -242,7 +159,8 @@ def balanced(latex: str) -> bool:
 
 def _plain(answer: str) -> str:
     """The answer in plain LaTeX: without fonts, sizes and spaces, one name for each sign."""
-    latex = answer.translate(_SIGNS)
+    latex = _BOLD.sub(r"\1", answer).translate(_SIGNS)
+    latex = _POWER.sub(r"^{\1}", latex)
     latex = _SUPERSCRIPTS.sub(lambda m: f"^{{{unicodedata.normalize('NFKC', m[0])}}}", latex)
     latex = _VULGAR.sub(_vulgar, latex)
     latex = _ROOT.sub(lambda m: rf"\sqrt{{{m[1]}}}" if m[1] else r"\sqrt", latex)
