@@ -107,6 +107,14 @@ def masking(threshold):
     return updated(config, make_actors())
 
 
+@pytest.mark.parametrize("method", ["grpo", "sspo"])
+def test_the_clip_share_is_what_grpos_own_clip_cuts_whatever_the_objective(method):
+    record, _ = updated(run_config(method, learning_rate=20.0), make_actors())
+    share = record["grpo_clip_share"]
+    assert 0.0 < share < 1.0
+    assert (share == record["clip_fraction"]) == (method == "grpo")
+
+
 def test_the_off_policy_mask_is_counted_and_changes_the_update():
     (record, moved), (loose, expected), (off, plain) = map(masking, (0.01, 1e9, None))
     assert 0.0 < record["masked_responses"] < 0.5
