@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from sspo.config.reading import JsonDict, Section, refuse, setting
+from sspo.config.reading import JsonDict, Section, optional_setting, refuse, setting
 
 
 def _without_repetition(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -116,6 +116,10 @@ class RolloutConfig(SamplingConfig):
         gt=0,
         le=1,
     )
+    weights_dtype: Literal["float32", "bfloat16", "float8_e4m3", "int8"] = optional_setting(
+        "what the sampler's copy of the weights is rounded to; left out, float32, nothing is rounded",
+        default="float32",
+    )
     old_logprobs: Literal["policy", "engine"] = setting(
         "whose log-probabilities the ratios of a rollout's later updates are taken to: the policy's, "
         "scored again, or those that the engine sampled with"
@@ -132,6 +136,15 @@ class RolloutConfig(SamplingConfig):
             raise refuse(
                 f"correction = {self.correction!r} weighs by the policy's old log-probabilities, which "
                 "old_logprobs = 'engine' does not compute; choose policy, or correction none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_has_no_int8_of_its_own(self) -> Self:
+        if self.engine != "torch" and self.weights_dtype == "int8":
+            raise refuse(
+                f"weights_dtype = 'int8': engine = {self.engine!r} cannot round weights to it; choose "
+                "float8_e4m3 or bfloat16, or engine torch"
             )
         return self
 
@@ -281,6 +294,16 @@ class RunConfig(_Run):
             raise refuse(
                 f"rollout.prompts_per_step = {prompts} is not divisible by "
                 f"train.updates_per_rollout = {updates}; change one so that updates get equal shares"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_rounds_to_fp8_on_a_gpu(self) -> Self:
+        fp8 = self.rollout.weights_dtype == "float8_e4m3"
+        if fp8 and self.rollout.engine == "vllm" and self.compute.device == "cpu":
+            raise refuse(
+                "rollout.weights_dtype = 'float8_e4m3': vLLM has it on a GPU alone; choose bfloat16, or "
+                "rollout.engine torch"
             )
         return self
 
