@@ -226,6 +226,19 @@ def test_rounding_that_vllm_does_not_have_is_refused(monkeypatch):
     )
 
 
+def test_a_rollout_is_used_once_inside_trl(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    message = refusal({"trainer": "trl", "train.epochs": 2})
+    assert "train.epochs = 2" in message and "trainer to native" in message
+
+
+def test_the_control_makes_as_many_updates_as_all_epochs_of_a_run():
+    once, twice = (expand({"train.epochs": n})["runs/supervised-s0"] for n in (1, 2))
+    for key, count in (("steps", 2), ("batch_size", 1)):
+        assert twice["supervised"][key] == count * once["supervised"][key]
+    assert twice["updates_per_step"] == 2 * once["updates_per_step"]
+
+
 def test_a_key_that_is_left_out_is_in_no_config_file_and_its_default_overrides():
     written = expand({"rollout.weights_dtype": "float32"})["runs/sspo-s0"]
     assert written == expand({})["runs/sspo-s0"]

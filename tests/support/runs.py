@@ -24,8 +24,9 @@ from sspo.rewards.base import Reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.training.checkpoint import CheckpointStore
 from sspo.training.metrics import RunLog, UpdateStats
+from sspo.training.minibatches import split_rollout
 from sspo.training.trainer import collect_rollout, train
-from sspo.training.update import Actors, Scorer, accumulate_gradient, split_rollout
+from sspo.training.update import Actors, Scorer, accumulate_gradient
 
 PARAMS = {
     "grpo": {"clip_low": 0.2, "clip_high": 0.2},

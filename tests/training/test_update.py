@@ -9,9 +9,10 @@ import torch
 from sspo.models.policy import ScoreBatch, score
 from sspo.objectives.losses import LOSSES
 from sspo.rollout.torch_engine import TorchEngine
+from sspo.training.minibatches import split_rollout
 from sspo.training.optim import make_optimizer
 from sspo.training.trainer import collect_rollout
-from sspo.training.update import Scorer, engine_weights, split_rollout, update_policy
+from sspo.training.update import Scorer, engine_weights, update_policy
 from support.runs import PROBLEMS, gradient_of, make_actors, run_config, weights
 
 

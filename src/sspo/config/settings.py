@@ -156,6 +156,11 @@ class TrainConfig(Section):
     updates_per_rollout: int = setting(
         "optimizer updates per rollout, each on an equal share of its prompts", ge=1
     )
+    epochs: int = optional_setting(
+        "how often a rollout is gone through, from the second time on in a new order; left out, once",
+        default=1,
+        ge=1,
+    )
     learning_rate: float = setting("AdamW learning rate, constant after the warm-up", gt=0)
     warmup_updates: int = setting("updates of linear rise from 0", ge=0)
     betas: Betas = setting("AdamW betas")
@@ -319,10 +324,15 @@ class RunConfig(_Run):
         return self
 
     @model_validator(mode="after")
-    def _trl_has_equal_micro_batches(self) -> Self:
+    def _trl_has_equal_micro_batches_and_one_epoch(self) -> Self:
         if self.trainer == "trl" and self.train.micro_batch_tokens:
             raise refuse(
                 "trainer = 'trl' makes micro-batches of equal size; set train.micro_batch_tokens to 0"
+            )
+        if self.trainer == "trl" and self.train.epochs > 1:
+            raise refuse(
+                f"train.epochs = {self.train.epochs}: trainer = 'trl' goes through a rollout once; set it "
+                "to 1, or trainer to native"
             )
         return self
 
