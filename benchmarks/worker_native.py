@@ -17,9 +17,10 @@ from sspo.models.policy import load_model, load_tokenizer
 from sspo.models.torch_setup import set_up_torch
 from sspo.rewards.exact import exact_reward
 from sspo.rollout.torch_engine import TorchEngine
+from sspo.training.minibatches import Rollout
 from sspo.training.optim import make_optimizer
 from sspo.training.trainer import collect_rollout
-from sspo.training.update import Actors, Rollout, update_policy
+from sspo.training.update import Actors, update_policy
 
 
 def main(setting: Setting, threads: int, rollouts: int, old_logprobs: str) -> None:

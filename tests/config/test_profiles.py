@@ -216,6 +216,42 @@ def test_a_correction_of_old_logprobs_that_are_the_engines_is_refused():
     assert runs["runs/sspo-s0"]["rollout"]["old_logprobs"] == "engine"
 
 
+def test_rounding_that_vllm_does_not_have_is_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    changes = {"rollout.engine": "vllm", "rollout.weights_dtype": "int8"}
+    for fragment in ("rollout.weights_dtype = 'int8'", "choose float8_e4m3 or bfloat16"):
+        assert fragment in refusal(changes)
+    assert "vLLM has it on a GPU alone" in refusal(
+        changes | {"rollout.weights_dtype": "float8_e4m3"}
+    )
+
+
+def test_a_rollout_is_used_once_inside_trl(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    message = refusal({"trainer": "trl", "train.epochs": 2})
+    assert "train.epochs = 2" in message and "trainer to native" in message
+
+
+def test_the_control_makes_as_many_updates_as_all_epochs_of_a_run():
+    once, twice = (expand({"train.epochs": n})["runs/supervised-s0"] for n in (1, 2))
+    for key, count in (("steps", 2), ("batch_size", 1)):
+        assert twice["supervised"][key] == count * once["supervised"][key]
+    assert twice["updates_per_step"] == 2 * once["updates_per_step"]
+
+
+def test_a_key_that_is_left_out_is_in_no_config_file_and_its_default_overrides():
+    written = expand({"rollout.weights_dtype": "float32"})["runs/sspo-s0"]
+    assert written == expand({})["runs/sspo-s0"]
+    assert "weights_dtype" not in written["rollout"]
+    changes = {
+        "rollout.weights_dtype": "int8",
+        "methods.sspo.rollout": {"weights_dtype": "float32"},
+    }
+    runs = expand(changes)
+    assert runs["runs/grpo-s0"]["rollout"]["weights_dtype"] == "int8"
+    assert "weights_dtype" not in runs["runs/sspo-s0"]["rollout"]
+
+
 def test_the_rewards_of_real_data_and_of_the_procedural_tasks_are_not_mixed_up():
     assert "the procedural tasks need 'exact'" in refusal({"reward.name": "math"})
 

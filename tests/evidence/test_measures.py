@@ -224,11 +224,15 @@ def test_a_run_shorter_than_the_window_has_no_spike_share_and_all_other_measures
 def test_drift_is_the_root_mean_square_over_steps_and_ends_are_the_last_measured():
     records = [
         {"step": 0},
-        {"log_ratio_rms": 3.0, "sequence_weight_var": 1.0, "kl": 0.5, "entropy": 2.0},
-        {"log_ratio_rms": 4.0, "sequence_weight_var": 3.0, "kl": None, "entropy": 1.0},
-    ]
+        {"log_ratio_rms": 3.0, "sequence_weight_var": 1.0, "kl": 0.5, "entropy": 2.0,
+         "grpo_clip_share": 0.2, "sequence_weight_distance": 0.3},
+        {"log_ratio_rms": 4.0, "sequence_weight_var": 3.0, "kl": None, "entropy": 1.0,
+         "grpo_clip_share": None, "sequence_weight_distance": 0.5},
+    ]  # fmt: skip
     measures = drift_measures(records)
     assert measures["drift"] == pytest.approx(12.5**0.5)
     assert measures["sequence_weight_var"] == 2.0
+    assert measures["grpo_clip_share"] == 0.2  # a step in which no response teaches has none
+    assert measures["sequence_weight_distance"] == pytest.approx(0.4)
     assert (measures["final_kl"], measures["final_entropy"]) == (0.5, 1.0)
     assert set(drift_measures([{"step": 0}]).values()) == {None}

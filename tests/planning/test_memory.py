@@ -47,6 +47,9 @@ def test_the_weights_of_a_run_take_what_its_precisions_say():
     assert parts["copy of the weights to sample from"] == 2 * 1.5e9
     without = parts_of(rl_job({"rollout": {"max_batch": 1}, "train": {"kl_every": 0}}))
     assert "initial policy" not in without
+    rounding = {"max_batch": 1, "weights_dtype": "int8"}
+    rounded = parts_of(rl_job({"rollout": rounding, "compute": {"dtype": "float32"}}))
+    assert rounded["copy of the weights to sample from"] == 4 * 1.5e9
     shared = parts_of(rl_job({"rollout": {"max_batch": 1}, "compute": {"dtype": "float32"}}))
     assert not any("copy" in name for name in shared)
 

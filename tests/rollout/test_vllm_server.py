@@ -172,11 +172,26 @@ def ready(folder, cache="auto", **changes):
     }
 
 
+def test_rounded_weights_need_a_server_that_rounds(pretended, folder, tokenizer, tmp_path):
+    settings = engine_called("vllm_server")
+    asked = (settings, SAMPLING, compute(), folder, tokenizer, None, tmp_path / "engine")
+    rounding = {"dtype": "torch.bfloat16", "quantization": "fp8"}
+    pretended(**ready(folder, **rounding))
+    make_engine(*asked, weights_dtype="float8_e4m3")
+    with pytest.raises(ConfigError, match="has quantization fp8, and the run needs None"):
+        make_engine(*asked, weights_dtype="bfloat16")
+    pretended(**ready(folder, dtype="torch.bfloat16"))
+    make_engine(*asked, weights_dtype="bfloat16")
+    with pytest.raises(ConfigError, match="has quantization None, and the run needs fp8"):
+        make_engine(*asked, weights_dtype="float8_e4m3")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"dtype": "torch.bfloat16"}, "has dtype torch.bfloat16, and the run needs torch.float32"),
         ({"quantization": "fp8"}, "has quantization fp8, and the run needs None"),
+        ({"quantization": "int8"}, "has quantization int8, and the run needs None"),
         ({"cache": "fp8"}, "has kv-cache-dtype fp8, and the run needs auto"),
         ({"logprobs_mode": "raw_logprobs"}, "has logprobs-mode raw_logprobs"),
         ({"max_model_len": 64}, "has max-model-len 64, and the run needs 320"),

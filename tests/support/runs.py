@@ -1,5 +1,6 @@
 """A run on the chain task small enough for a test: its configuration, its actors and what it wrote."""
 
+import copy
 import json
 
 import torch
@@ -23,8 +24,9 @@ from sspo.rewards.base import Reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.training.checkpoint import CheckpointStore
 from sspo.training.metrics import RunLog, UpdateStats
+from sspo.training.minibatches import split_rollout
 from sspo.training.trainer import collect_rollout, train
-from sspo.training.update import Actors, Scorer, accumulate_gradient, split_rollout
+from sspo.training.update import Actors, Scorer, accumulate_gradient
 
 PARAMS = {
     "grpo": {"clip_low": 0.2, "clip_high": 0.2},
@@ -90,6 +92,7 @@ def run_config(objective="sspo", **changes):
     seed, dtype = changes.pop("seed", 0), changes.pop("dtype", "float32")
     correction, rank = changes.pop("correction", "none"), changes.pop("rank", 0)
     old_logprobs = changes.pop("old_logprobs", "policy")
+    weights_dtype = changes.pop("weights_dtype", "float32")
     return RunConfig(
         run=f"{objective}-s{seed}",
         method=objective,
@@ -109,6 +112,7 @@ def run_config(objective="sspo", **changes):
             max_batch=64,
             stop_tokens=(),
             vllm_memory=0.3,
+            weights_dtype=weights_dtype,
             old_logprobs=old_logprobs,
             correction=correction,
             correction_cap=1.5,
@@ -121,13 +125,15 @@ def run_config(objective="sspo", **changes):
     )
 
 
-def make_actors(reward=mixed_reward):
+def make_actors(reward=mixed_reward, weights_dtype="float32"):
     """A policy with sharper logits than at initialisation, its reference and its engine."""
     sizes = ModelConfig(hidden_size=32, layers=2, heads=1, mlp_size=64, context=64)
     policy, reference = (build_model(sizes, len(TOKENIZER), seed=0) for _ in range(2))
     for model in (policy, reference):
         model.get_input_embeddings().weight.data.mul_(4.0)
     engine = TorchEngine(policy, TOKENIZER, shares_policy=True)
+    if weights_dtype != "float32":
+        engine = TorchEngine(copy.deepcopy(policy), TOKENIZER, weights_dtype=weights_dtype)
     return Actors(policy, reference, engine, TOKENIZER, reward, lambda: {"greedy": 0.0})
 
 

@@ -68,6 +68,10 @@ def test_summary_equals_numpy_on_all_tokens():
         "sequence_weight_min": weight.min(),
         "sequence_weight_max": weight.max(),
         "sequence_weight_var": weight.astype(np.float64).var(),
+        "sequence_weight_distance": np.abs(weight - 1.0).mean(),
+        "grpo_clip_share": (
+            (positive & (np.exp(values) > 1.2)) | (negative & (np.exp(values) < 0.8))
+        )[used].mean(),
         "clip_fraction": (gradient[used] == 0).mean(),
         "coefficient_mean": gradient[used].mean(),
         "coefficient_pos_up": gradient[positive & (values > 0)].mean(),
@@ -133,9 +137,30 @@ def test_clip_fraction_counts_exact_zeros_among_tokens_that_can_learn():
     assert one_row([0.3] * 4, [math.nan, math.nan, 0.0, 1.0], 1.0)["clip_fraction"] == 0.5
 
 
+@pytest.mark.parametrize(
+    "advantage, ratios, share",
+    [(1.0, [0.79, 1.19, 1.21, 9.0], 0.5), (-1.0, [0.79, 0.81, 1.3, 9.0], 0.25)],
+)
+def test_grpos_clip_cuts_where_a_token_has_moved_beyond_it_as_its_advantage_asks(
+    advantage, ratios, share
+):
+    moved = [math.log(ratio) for ratio in ratios]
+    assert one_row(moved, [1.0] * 4, advantage)["grpo_clip_share"] == share
+    assert one_row(moved, [math.nan] * 4, 0.0)["grpo_clip_share"] is None
+
+
+def test_the_distance_of_the_sequence_weights_counts_both_sides_of_one():
+    stats = UpdateStats()
+    for weight in (0.5, 1.25):
+        one = {"log_ratio": torch.zeros(1, 1), "sequence_weight": torch.tensor([weight])}
+        stats.add(one, torch.ones(1, 1), torch.ones(1), torch.ones(1, 1))
+    assert stats.summary()["sequence_weight_distance"] == 0.375
+
+
 def test_without_a_token_that_can_learn_the_coefficients_are_null():
     summary = one_row([0.3, -0.3], [math.nan, math.nan], 0.0)
     assert [k for k, v in summary.items() if v is None] == [
+        "grpo_clip_share",
         "clip_fraction",
         "coefficient_mean",
         *(f"{q}_{s}" for s in QUADRANTS for q in ("coefficient", "mass")),

@@ -18,10 +18,11 @@ from sspo.pipeline.provenance import ROOT
 from sspo.rewards.base import Reward
 from sspo.training.errors import NonFiniteError
 from sspo.training.metrics import UpdateStats
+from sspo.training.minibatches import split_rollout
 from sspo.training.optim import apply_update, make_optimizer
 from sspo.training.replay import replay, save_failure
 from sspo.training.trainer import collect_rollout
-from sspo.training.update import PoisonedUpdateError, Scorer, accumulate_gradient, split_rollout
+from sspo.training.update import PoisonedUpdateError, Scorer, accumulate_gradient
 from support.runs import (
     PROBLEMS,
     TOKENIZER,

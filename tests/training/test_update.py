@@ -9,9 +9,10 @@ import torch
 from sspo.models.policy import ScoreBatch, score
 from sspo.objectives.losses import LOSSES
 from sspo.rollout.torch_engine import TorchEngine
+from sspo.training.minibatches import split_rollout
 from sspo.training.optim import make_optimizer
 from sspo.training.trainer import collect_rollout
-from sspo.training.update import Scorer, engine_weights, split_rollout, update_policy
+from sspo.training.update import Scorer, engine_weights, update_policy
 from support.runs import PROBLEMS, gradient_of, make_actors, run_config, weights
 
 
@@ -105,6 +106,14 @@ def masking(threshold):
     """Record and weights of two updates, the first of which moves the policy far."""
     config = run_config("grpo", learning_rate=20.0, off_policy_threshold=threshold)
     return updated(config, make_actors())
+
+
+@pytest.mark.parametrize("method", ["grpo", "sspo"])
+def test_the_clip_share_is_what_grpos_own_clip_cuts_whatever_the_objective(method):
+    record, _ = updated(run_config(method, learning_rate=20.0), make_actors())
+    share = record["grpo_clip_share"]
+    assert 0.0 < share < 1.0
+    assert (share == record["clip_fraction"]) == (method == "grpo")
 
 
 def test_the_off_policy_mask_is_counted_and_changes_the_update():

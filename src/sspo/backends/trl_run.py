@@ -42,15 +42,13 @@ from sspo.objectives.losses import LOSSES, check_objective
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.training.errors import TrainingError
 from sspo.training.metrics import Metrics, RunLog, UpdateStats
+from sspo.training.minibatches import MicroBatch, Rollout, micro_batch
 from sspo.training.optim import learning_rate_at
 from sspo.training.trainer import collect_rollout, kept_rollouts, rollout_metrics
 from sspo.training.update import (
     Actors,
-    MicroBatch,
-    Rollout,
     Scorer,
     kl_reference,
-    micro_batch,
     response_gradient,
     update_metrics,
 )

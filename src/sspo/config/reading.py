@@ -44,6 +44,14 @@ def setting(meaning: str, **limits: Any) -> Any:
     return Field(description=meaning, **limits)
 
 
+def optional_setting(meaning: str, default: object, **limits: Any) -> Any:
+    """A key that may be left out; ``plain`` leaves it out where it has its default.
+
+    So a new key does not change the config files of runs that do without it.
+    """
+    return Field(default, description=meaning, exclude_if=lambda value: value == default, **limits)
+
+
 def refuse(text: str) -> PydanticCustomError:
     """The error that a section's own check raises where values do not go together.
 

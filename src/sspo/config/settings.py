@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from sspo.config.reading import JsonDict, Section, refuse, setting
+from sspo.config.reading import JsonDict, Section, optional_setting, refuse, setting
 
 
 def _without_repetition(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -116,6 +116,10 @@ class RolloutConfig(SamplingConfig):
         gt=0,
         le=1,
     )
+    weights_dtype: Literal["float32", "bfloat16", "float8_e4m3", "int8"] = optional_setting(
+        "what the sampler's copy of the weights is rounded to; left out, float32, nothing is rounded",
+        default="float32",
+    )
     old_logprobs: Literal["policy", "engine"] = setting(
         "whose log-probabilities the ratios of a rollout's later updates are taken to: the policy's, "
         "scored again, or those that the engine sampled with"
@@ -135,6 +139,15 @@ class RolloutConfig(SamplingConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _vllm_has_no_int8_of_its_own(self) -> Self:
+        if self.engine != "torch" and self.weights_dtype == "int8":
+            raise refuse(
+                f"weights_dtype = 'int8': engine = {self.engine!r} cannot round weights to it; choose "
+                "float8_e4m3 or bfloat16, or engine torch"
+            )
+        return self
+
 
 class TrainConfig(Section):
     """The reinforcement-learning loop."""
@@ -142,6 +155,11 @@ class TrainConfig(Section):
     steps: int = setting("rollouts", ge=1)
     updates_per_rollout: int = setting(
         "optimizer updates per rollout, each on an equal share of its prompts", ge=1
+    )
+    epochs: int = optional_setting(
+        "how often a rollout is gone through, from the second time on in a new order; left out, once",
+        default=1,
+        ge=1,
     )
     learning_rate: float = setting("AdamW learning rate, constant after the warm-up", gt=0)
     warmup_updates: int = setting("updates of linear rise from 0", ge=0)
@@ -285,6 +303,16 @@ class RunConfig(_Run):
         return self
 
     @model_validator(mode="after")
+    def _vllm_rounds_to_fp8_on_a_gpu(self) -> Self:
+        fp8 = self.rollout.weights_dtype == "float8_e4m3"
+        if fp8 and self.rollout.engine == "vllm" and self.compute.device == "cpu":
+            raise refuse(
+                "rollout.weights_dtype = 'float8_e4m3': vLLM has it on a GPU alone; choose bfloat16, or "
+                "rollout.engine torch"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _dr_grpos_constant_is_the_cap(self) -> Self:
         cap = self.rollout.max_response_tokens
         constant = self.objective.params.get("max_response_tokens", cap)
@@ -296,10 +324,15 @@ class RunConfig(_Run):
         return self
 
     @model_validator(mode="after")
-    def _trl_has_equal_micro_batches(self) -> Self:
+    def _trl_has_equal_micro_batches_and_one_epoch(self) -> Self:
         if self.trainer == "trl" and self.train.micro_batch_tokens:
             raise refuse(
                 "trainer = 'trl' makes micro-batches of equal size; set train.micro_batch_tokens to 0"
+            )
+        if self.trainer == "trl" and self.train.epochs > 1:
+            raise refuse(
+                f"train.epochs = {self.train.epochs}: trainer = 'trl' goes through a rollout once; set it "
+                "to 1, or trainer to native"
             )
         return self
 

@@ -201,23 +201,30 @@ def run_measures(records: Sequence[JsonDict], config: LearningConfig, budget: fl
 
 
 def drift_measures(records: Sequence[JsonDict]) -> Measures:
-    """How far a run's updates went from its rollouts, and where its policy ended.
+    """How far a run's updates went from its rollouts (the dose), and where its policy ended.
 
     Args:
         records: the run's ``metrics.jsonl``.
 
     Returns:
-        ``drift`` (root mean square log-ratio over all steps, nats), ``sequence_weight_var`` (mean over
-        steps), ``final_kl`` and ``final_entropy`` (nats per token, where last measured; None if never).
+        ``drift`` (root mean square log-ratio over all steps, nats), the means over steps of
+        ``grpo_clip_share``, ``sequence_weight_distance`` and ``sequence_weight_var``
+        (``sspo.training.metrics``), ``final_kl`` and ``final_entropy`` (nats per token, where last
+        measured). None where never measured.
     """
     rms = np.array(_measured(records, "log_ratio_rms"))
-    variances = _measured(records, "sequence_weight_var")
+    means = ("grpo_clip_share", "sequence_weight_distance", "sequence_weight_var")
     return {
         "drift": float(np.sqrt(np.mean(rms**2))) if rms.size else None,
-        "sequence_weight_var": float(np.mean(variances)) if variances else None,
+        **{key: _average(records, key) for key in means},
         "final_kl": _last(records, "kl"),
         "final_entropy": _last(records, "entropy"),
     }
+
+
+def _average(records: Sequence[JsonDict], key: str) -> float | None:
+    measured = _measured(records, key)
+    return float(np.mean(measured)) if measured else None
 
 
 def _last(records: Sequence[JsonDict], key: str) -> float | None:

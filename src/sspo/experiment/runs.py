@@ -156,10 +156,10 @@ def _tuned(regime: Regime) -> str:
 def _control_run(profile: Profile, base: str, seed: int) -> ControlConfig:
     """As many updates as a reinforcement-learning run makes, on as many sequences each."""
     train, rollout = profile.train, profile.rollout
-    updates = train.updates_per_rollout
+    updates = train.updates_per_rollout * train.epochs
     supervised = profile.pretrain.supervised.changed(
         steps=train.steps * updates,
-        batch_size=rollout.prompts_per_step * rollout.group_size // updates,
+        batch_size=rollout.prompts_per_step * rollout.group_size // train.updates_per_rollout,
         learning_rate=train.learning_rate,
         schedule="constant",
         warmup_steps=train.warmup_updates,

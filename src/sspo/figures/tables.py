@@ -17,7 +17,8 @@ from sspo.figures.markup import Table
 EFFECTS = ["area", "drawdown", "test_pass@1", "test_greedy", "hard_pass@1"]
 CONTRASTS = ["level", "gate", "interaction"]
 OUTCOMES = ["area", "test_pass@1", "hard_pass@1", "drawdown", "collapsed", "final_entropy",
-            "final_kl", "test_response_tokens", "test_truncated", "drift"]  # fmt: skip
+            "final_kl", "test_response_tokens", "test_truncated", "drift", "grpo_clip_share",
+            "sequence_weight_distance"]  # fmt: skip
 
 
 @made_from(evaluations=("run", "method", "split", "metric", "value", "low", "high"))
@@ -164,13 +165,15 @@ def tabulate_outcomes(frames: Frames, methods: Methods) -> Table:
     order = [(r, m) for r in runs["regime"].unique() for m in methods if (r, m) in means.index]
     values = means.loc[order].reset_index()
     values["method"] = _labels(values["method"], methods)
-    values.columns = values.columns.str.replace("_", " ").str.replace("kl", "KL")
+    names = values.columns.str.replace("_", " ")
+    values.columns = names.str.replace("kl", "KL").str.replace("grpo", "GRPO")
     return Table(
         "Outcomes by regime",
         "Means over n runs. Area under the validation curve; pass@1 on test and hard; drawdown of the "
         "validation curve; collapsed: share of runs; entropy and KL to the initial policy at the end, "
         "nats per token; tokens per test response and share truncated; drift: root mean square "
-        "log-ratio, nats.",
+        "log-ratio, nats; GRPO clip share: share of tokens that GRPO's clip of 0.2 would cut off, "
+        "whatever the method; sequence weight distance: mean |weight - 1| of the method's own weights.",
         values,
         formats={"": ".3f", "test response tokens": ".1f"},
     )

@@ -64,7 +64,7 @@ def measure_step(run: RunConfig, folder: Path, problems: list[Record], learned: 
         peak = torch.cuda.max_memory_allocated(config.compute.device)
     return Rates(
         sampled_per_second=tokens / sampled,
-        trained_per_second=tokens / trained,
+        trained_per_second=tokens * config.train.epochs / trained,
         start_seconds=start_seconds,
         response_tokens=tokens / (size * config.rollout.group_size),
         learned=learned,

@@ -158,6 +158,7 @@ def _job(config: JsonDict, place: str, base: str, prompt: int, launch: Launch) -
     )
     trained *= train["steps"]
     sampled = trained + _validated(config, train)
+    trained *= train.get("epochs", 1)
     launch = launch if config["trainer"] == "trl" else ONE_PROCESS
     return Job(TRAIN, place, base, config, prompt, cap, sampled, trained, launch)
 

@@ -235,8 +235,13 @@ def _engine_parts(job: Job, size: ModelSize, launch: Launch, machine: Machine) -
     copied = job.rank or (job.engine == "vllm_server" and on_cpu)
     less = SMALLER
     if torch:
-        copied = job.kind == TRAIN and not job.rank and (sharded or job.dtype != "float32")
-        less = less if sharded else "set compute.dtype to float32, whose weights sampling shares"
+        rounded = "weights_dtype" in job.config.get("rollout", {})
+        whole = not job.rank and (sharded or job.dtype != "float32")
+        copied = job.kind == TRAIN and (rounded or whole)
+        if not sharded:
+            less = "set compute.dtype to float32, whose weights sampling shares"
+        if rounded:
+            less = "leave out rollout.weights_dtype, so that sampling shares the policy's weights"
     taken, lower = copy + VLLM_CPU_CACHE, ""
     if job.engine == "vllm" and not on_cpu:
         taken, lower = job.vllm_share * (machine.memory or 0), f"lower {job.section}.vllm_memory"

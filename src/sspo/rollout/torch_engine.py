@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from sspo.models.rounding import round_weights
 from sspo.rollout.decoder import Decoder
 from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
 
@@ -28,26 +29,31 @@ class TorchEngine:
         max_batch: int = 1024,
         shares_policy: bool = False,
         stop_tokens: Sequence[str] = (),
+        weights_dtype: str = "float32",
     ) -> None:
         """Sample at most ``max_batch`` responses at once, which bounds the memory.
 
         ``shares_policy`` says that ``model`` is the policy in training itself, so ``load_weights`` does
         nothing. ``stop_tokens`` end a response, as the tokenizer's end token does and those of the
-        model's generation configuration.
+        model's generation configuration. Weights are rounded to ``weights_dtype``, also those that
+        are loaded later; other values than float32 need a model of the engine's own.
 
         Raises:
-            ConfigError: the tokenizer does not know one of the end tokens.
+            ConfigError: the tokenizer does not know one of the end tokens, or ``round_weights`` refuses.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.max_batch = max_batch
         self.shares_policy = shares_policy
+        self.weights_dtype = weights_dtype
+        round_weights(model, weights_dtype)
         self.ends = end_tokens(tokenizer, stop_tokens, model.generation_config.eos_token_id)
 
     def load_weights(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Copy the given weights into the engine's model, unless it is the policy itself."""
+        """Copy the given weights into the engine's model and round them, unless it is the policy itself."""
         if not self.shares_policy:
             self.model.load_state_dict(state_dict)
+            round_weights(self.model, self.weights_dtype)
 
     def own_model(self) -> None:
         """Sample from a copy of the model from now on, because its parameters are about to be sharded."""

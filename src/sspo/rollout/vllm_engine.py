@@ -30,6 +30,7 @@ class VllmEngine:
         tokenizer,
         *,
         dtype: str = "float32",
+        quantization: str | None = None,
         gpu_memory_fraction: float = 0.3,
         stop_tokens: Sequence[str] = (),
         cpu_cache_gib: float = 1.0,
@@ -38,6 +39,7 @@ class VllmEngine:
         folder: checkpoint saved with ``save_pretrained``.
         tokenizer: gives the end token and decodes; vLLM sees token ids only.
         dtype: precision of weights and cache; log-probabilities are comparable if the policy's is the same.
+        quantization: vLLM's name of what it rounds weights to when it loads them, such as fp8.
         gpu_memory_fraction: share of the GPU for weights and cache; training needs the rest.
         stop_tokens: tokens that end a response beside those of the tokenizer and of the checkpoint.
         cpu_cache_gib: size of the key-value cache in GiB where there is no GPU.
@@ -65,6 +67,7 @@ class VllmEngine:
                 enable_prefix_caching=True,  # the prompt of a group is read once
                 max_model_len=self.context,
                 dtype=dtype,
+                quantization=quantization,
                 seed=0,  # without effect: every sampled response has a seed of its own
                 # Where a launcher started several processes, each has a vLLM of its own.
                 distributed_executor_backend="external_launcher" if is_one_of_many() else None,

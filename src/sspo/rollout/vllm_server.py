@@ -43,6 +43,7 @@ class VllmServerEngine:
         *,
         weights: str | Path,
         dtype: str = "float32",
+        quantization: str | None = None,
         stop_tokens: Sequence[str] = (),
     ) -> None:
         """Args:
@@ -50,6 +51,7 @@ class VllmServerEngine:
         tokenizer: gives the end token and decodes; the server sees token ids only.
         weights: a folder of this run; the server reads it under the same path.
         dtype: precision of the server's weights and cache.
+        quantization: what the server was started with, such as fp8.
         stop_tokens: tokens that end a response beside those of the tokenizer and of the checkpoint.
 
         Raises:
@@ -60,7 +62,7 @@ class VllmServerEngine:
         self.ends = end_tokens(tokenizer, stop_tokens, generation_ends(folder))
         self.address = os.environ.get(ADDRESS, DEFAULT_ADDRESS).rstrip("/")
         self.weights = Path(weights).absolute()
-        self.dtype = getattr(torch, dtype)
+        self.dtype, self.quantization = getattr(torch, dtype), quantization
         self.context = int(load_json(Path(folder, "config.json"))["max_position_embeddings"])
         self._check_server(Path(folder))
         self.provenance: Mapping[str, object] = {
@@ -174,7 +176,7 @@ class VllmServerEngine:
             return f"serves {model['model']}, and the run starts from {folder}"
         for name, found, wanted in (
             ("dtype", model["dtype"], str(self.dtype)),
-            ("quantization", model["quantization"], None),
+            ("quantization", model["quantization"], self.quantization),
             ("kv-cache-dtype", cache["cache_dtype"], "auto"),
             ("logprobs-mode", model["logprobs_mode"], "processed_logprobs"),
             ("max-model-len", model["max_model_len"], self.context),

@@ -24,6 +24,8 @@ Metrics = dict[str, Any]
 
 LOGS = ("metrics", "rollouts")
 
+GRPO_CLIP = 0.2  # of the clip that every run is measured by, whatever its objective
+
 
 @dataclass
 class UpdateStats:
@@ -64,8 +66,14 @@ class UpdateStats:
         zero. ``coefficient_mean`` is the gradient relative to on-policy REINFORCE. It is also given
         by the sign of the advantage A and the side of the ratio r: ``coefficient_pos_up`` is for
         A > 0, r > 1. ``mass_pos_up`` is the share of the sum of |dL / d log pi| that such tokens
-        have; the four shares leave out tokens with r = 1 exactly. A run that masks off-policy
-        responses also has ``masked_responses``, their share of all responses.
+        have; the four shares leave out tokens with r = 1 exactly.
+
+        The dose of a regime is ``log_ratio_rms``; ``grpo_clip_share``, the share of tokens with a
+        non-zero advantage that GRPO's clip of 0.2 would cut off, whatever the objective; and
+        ``sequence_weight_distance``, the mean |weight - 1| of the objective's own sequence weights.
+
+        A run that masks off-policy responses also has ``masked_responses``, their share of all
+        responses.
         """
         pooled = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
         log_ratio, coefficient = pooled["log_ratio"], pooled["coefficient"]
@@ -73,6 +81,8 @@ class UpdateStats:
         mass = pooled["mass"].double()
         low, median, high = _quantiles(log_ratio, (0.01, 0.5, 0.99))
         used = ~coefficient.isnan()
+        ratio = log_ratio.exp()
+        cut = torch.where(positive, ratio > 1.0 + GRPO_CLIP, ratio < 1.0 - GRPO_CLIP)
         record: Metrics = {
             "log_ratio_min": log_ratio.min().item(),
             "log_ratio_p01": low,
@@ -84,6 +94,8 @@ class UpdateStats:
             "sequence_weight_min": weight.min().item(),
             "sequence_weight_max": weight.max().item(),
             "sequence_weight_var": weight.var(unbiased=False).item(),
+            "sequence_weight_distance": (weight - 1.0).abs().mean().item(),
+            "grpo_clip_share": _mean(cut[used].float()),
             "clip_fraction": _mean((coefficient[used] == 0.0).float()),
             "coefficient_mean": _mean(coefficient[used]),
         }

@@ -25,7 +25,8 @@ from sspo.objectives.advantages import mask_off_policy
 from sspo.objectives.losses import LOSSES
 from sspo.pipeline.files import write_json
 from sspo.training.metrics import UpdateStats
-from sspo.training.update import MicroBatch, PoisonedUpdateError, Scorer, accumulate_gradient
+from sspo.training.minibatches import MicroBatch
+from sspo.training.update import PoisonedUpdateError, Scorer, accumulate_gradient
 
 BATCH, FAILURE, MODEL = "batch.safetensors", "failure.json", "model"
 SCORED = ("input_ids", "starts", "response_ids", "mask")

@@ -28,7 +28,16 @@ def load_actors(
     tokenizer = load_tokenizer(folder)
     policy = load_policy(folder, config)
     rollout = config.rollout
-    engine = make_engine(rollout, rollout, config.compute, folder, tokenizer, policy, scratch)
+    engine = make_engine(
+        rollout,
+        rollout,
+        config.compute,
+        folder,
+        tokenizer,
+        policy,
+        scratch,
+        rollout.weights_dtype,
+    )
     reference = load_reference(folder, config)
     return Actors(policy, reference, engine, tokenizer, reward, validate=dict)
 

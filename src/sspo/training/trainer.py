@@ -32,8 +32,9 @@ from sspo.rollout.engine import Sampling, sample_seed
 from sspo.training.checkpoint import CheckpointStore
 from sspo.training.errors import TrainingError
 from sspo.training.metrics import Metrics, RunLog
+from sspo.training.minibatches import Rollout
 from sspo.training.optim import make_optimizer
-from sspo.training.update import Actors, Rollout, update_policy
+from sspo.training.update import Actors, update_policy
 
 
 def train(

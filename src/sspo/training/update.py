@@ -18,16 +18,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sspo.config.settings import RunConfig
-from sspo.data.batching import micro_batches
-from sspo.data.problems import Record
 from sspo.models.policy import ScoreBatch, score
 from sspo.models.weights import plain_weights
 from sspo.objectives.advantages import mask_off_policy
 from sspo.objectives.losses import LOSSES, k3_divergence, token_coefficients
-from sspo.rewards.base import Reward, RewardFunction
-from sspo.rollout.engine import Completion, RolloutEngine
+from sspo.rewards.base import RewardFunction
+from sspo.rollout.engine import RolloutEngine
 from sspo.training.errors import NonFiniteError, TrainingError
 from sspo.training.metrics import Metrics, UpdateStats
+from sspo.training.minibatches import MicroBatch, Rollout, every_epoch, split_rollout
 from sspo.training.optim import apply_update, learning_rate_at
 
 
@@ -45,31 +44,6 @@ class Actors:
     def sync_engine(self) -> None:
         """Give the engine the policy's current weights; all processes of a run call this together."""
         self.engine.load_weights(plain_weights(self.policy))
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """G responses to each of P problems, problem by problem in N = P G rows."""
-
-    problems: list[Record]  # N, each problem G times
-    prompts: list[list[int]]  # N token lists
-    completions: list[Completion]  # N
-    rewards: list[Reward]  # N
-    advantages: Tensor  # (N,)
-    degenerate: float  # share of the groups whose rewards are all equal
-
-
-@dataclass
-class MicroBatch:
-    """B rows of a rollout that go through the model together; log-probabilities are in nats."""
-
-    batch: ScoreBatch  # responses of up to T tokens
-    advantages: Tensor  # (B,)
-    engine_logprobs: Tensor  # (B, T) that the engine sampled with
-    differentiate: bool  # False when no row can contribute to the gradient
-    rows: Sequence[int]  # places of the rows in the rollout
-    old_logprobs: Any = None  # (B, T), once known
-    reference_logprobs: Any = None  # (B, T), when a KL is asked for
 
 
 class PoisonedUpdateError(TrainingError):
@@ -179,7 +153,7 @@ def update_policy(
     rollout: Rollout,
     step: int,
 ) -> Metrics:
-    """Do the rollout's ``updates_per_rollout`` optimizer steps, each on its own prompts.
+    """Do the rollout's ``updates_per_rollout`` optimizer steps, each on its own prompts, in every epoch.
 
     Raises:
         PoisonedUpdateError: a loss or gradient norm is NaN or infinite.
@@ -190,9 +164,10 @@ def update_policy(
     for micro in (m for minibatch in minibatches[1:] for m in minibatch):
         scorer.score_ahead(micro)
     stats, norms, losses = UpdateStats(), [], []
-    for index, minibatch in enumerate(minibatches):
+    updates = len(minibatches) * train.epochs
+    for index, minibatch in enumerate(every_epoch(config, rollout, minibatches, step)):
         losses.append(accumulate_gradient(config, scorer, minibatch, stats))
-        update = (step - 1) * len(minibatches) + index
+        update = (step - 1) * updates + index
         rate = learning_rate_at(update, train.learning_rate, train.warmup_updates)
         try:
             norm = apply_update(actors.policy, optimizer, rate, train.max_grad_norm, losses[-1])
@@ -222,46 +197,6 @@ def kl_reference(config: RunConfig, actors: Actors, step: int) -> PreTrainedMode
     every = config.train.kl_every
     due = config.train.kl_coefficient > 0.0 or (every > 0 and step % every == 0)
     return actors.reference if due else None
-
-
-def split_rollout(
-    config: RunConfig, rollout: Rollout, device: torch.device
-) -> list[list[MicroBatch]]:
-    """Equal minibatches of whole prompt groups, each split into micro-batches of similar length.
-
-    Rows with zero advantage get micro-batches of their own that need no backward pass, unless a KL
-    term gives them a gradient.
-    """
-    total = len(rollout.completions)
-    size = total // config.train.updates_per_rollout
-    lengths = [
-        len(p) + len(c.token_ids) for p, c in zip(rollout.prompts, rollout.completions, strict=True)
-    ]
-    teaches = ((rollout.advantages != 0.0) | (config.train.kl_coefficient > 0.0)).tolist()
-    limits = (config.train.micro_batch, config.train.micro_batch_tokens)
-    minibatches = []
-    for first in range(0, total, size):
-        minibatch = []
-        for differentiate in (True, False):
-            rows = [i for i in range(first, first + size) if teaches[i] == differentiate]
-            for group in micro_batches([lengths[i] for i in rows], *limits):
-                chosen = [rows[i] for i in group]
-                minibatch.append(micro_batch(rollout, chosen, differentiate, device))
-        minibatches.append(minibatch)
-    return minibatches
-
-
-def micro_batch(
-    rollout: Rollout, rows: list[int], differentiate: bool, device: torch.device
-) -> MicroBatch:
-    """The given rows of a rollout, ready for scoring."""
-    completions = [rollout.completions[i] for i in rows]
-    batch = ScoreBatch.collate(
-        [rollout.prompts[i] for i in rows], [c.token_ids for c in completions], device
-    )
-    scores = [torch.tensor(c.logprobs) for c in completions]
-    padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True).to(device)
-    return MicroBatch(batch, rollout.advantages[rows].to(device), padded, differentiate, rows)
 
 
 def accumulate_gradient(
