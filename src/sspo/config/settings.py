@@ -116,6 +116,12 @@ class RolloutConfig(SamplingConfig):
         gt=0,
         le=1,
     )
+    lag: int = optional_setting(
+        "updates by which the policy that samples is behind the one that is updated, as in asynchronous "
+        "training; left out, 0",
+        default=0,
+        ge=0,
+    )
     weights_dtype: Literal["float32", "bfloat16", "float8_e4m3", "int8"] = optional_setting(
         "what the sampler's copy of the weights is rounded to; left out, float32, nothing is rounded",
         default="float32",
@@ -299,6 +305,30 @@ class RunConfig(_Run):
             raise refuse(
                 f"rollout.prompts_per_step = {prompts} is not divisible by "
                 f"train.updates_per_rollout = {updates}; change one so that updates get equal shares"
+            )
+        return self
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates that a rollout is used for, in all of its epochs."""
+        return self.train.updates_per_rollout * self.train.epochs
+
+    @model_validator(mode="after")
+    def _lag_is_a_number_of_steps_within_the_run(self) -> Self:
+        lag, each, steps = self.rollout.lag, self.updates_per_step, self.train.steps
+        if lag % each:
+            raise refuse(
+                f"rollout.lag = {lag} is not divisible by the {each} updates of a step; rollouts begin "
+                "between steps"
+            )
+        if lag >= each * steps:
+            raise refuse(
+                f"rollout.lag = {lag} is not below the {each * steps} updates of the run; lower it or "
+                "enlarge train.steps"
+            )
+        if lag and self.trainer == "trl":
+            raise refuse(
+                f"rollout.lag = {lag}: trainer = 'trl' has no queue; set it to 0, or trainer to native"
             )
         return self
 
