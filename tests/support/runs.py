@@ -5,6 +5,7 @@ import json
 
 import torch
 
+from sspo.config.rollout import RolloutConfig
 from sspo.config.settings import (
     AdvantageConfig,
     ComputeConfig,
@@ -12,7 +13,6 @@ from sspo.config.settings import (
     ModelConfig,
     ObjectiveConfig,
     RewardConfig,
-    RolloutConfig,
     RunConfig,
     TrainConfig,
     ValidationConfig,
