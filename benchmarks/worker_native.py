@@ -20,7 +20,7 @@ from sspo.rollout.torch_engine import TorchEngine
 from sspo.training.minibatches import Rollout
 from sspo.training.optim import make_optimizer
 from sspo.training.trainer import collect_rollout
-from sspo.training.update import Actors, update_policy
+from sspo.training.update import Actors, prepare, update_policy
 
 
 def main(setting: Setting, threads: int, rollouts: int, old_logprobs: str) -> None:
@@ -49,7 +49,7 @@ def train_steps(
     order = batches(len(problems), config.rollout.prompts_per_step, config.seed)
     for step in range(1, count + 1):
         rollout = collect_rollout(config, actors, [problems[i] for i in next(order)], step)
-        update_policy(config, actors, optimizer, rollout, step)
+        update_policy(config, actors, optimizer, prepare(config, actors, rollout, step))
         yield rollout
 
 

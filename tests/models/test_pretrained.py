@@ -7,7 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config
 
 from sspo.config.errors import ConfigError
-from sspo.config.settings import CheckpointConfig, SamplingConfig
+from sspo.config.rollout import SamplingConfig
+from sspo.config.settings import CheckpointConfig
 from sspo.models.architectures import partial_attention
 from sspo.models.policy import ScoreBatch, load_model, load_tokenizer, save_model, score
 from sspo.models.pretrained import checkpoint_files, checkpoint_folder, load_published

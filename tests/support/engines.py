@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from sspo.config.settings import ComputeConfig, SamplingConfig
+from sspo.config.rollout import SamplingConfig
+from sspo.config.settings import ComputeConfig
 from sspo.models.policy import ScoreBatch, score
 from sspo.rollout.engine import Completion, Sampling, sample_seed
 

@@ -5,6 +5,7 @@ import json
 
 import torch
 
+from sspo.config.rollout import RolloutConfig
 from sspo.config.settings import (
     AdvantageConfig,
     ComputeConfig,
@@ -12,7 +13,6 @@ from sspo.config.settings import (
     ModelConfig,
     ObjectiveConfig,
     RewardConfig,
-    RolloutConfig,
     RunConfig,
     TrainConfig,
     ValidationConfig,
@@ -92,7 +92,7 @@ def run_config(objective="sspo", **changes):
     seed, dtype = changes.pop("seed", 0), changes.pop("dtype", "float32")
     correction, rank = changes.pop("correction", "none"), changes.pop("rank", 0)
     old_logprobs = changes.pop("old_logprobs", "policy")
-    weights_dtype = changes.pop("weights_dtype", "float32")
+    weights_dtype, lag = changes.pop("weights_dtype", "float32"), changes.pop("lag", 0)
     return RunConfig(
         run=f"{objective}-s{seed}",
         method=objective,
@@ -112,6 +112,7 @@ def run_config(objective="sspo", **changes):
             max_batch=64,
             stop_tokens=(),
             vllm_memory=0.3,
+            lag=lag,
             weights_dtype=weights_dtype,
             old_logprobs=old_logprobs,
             correction=correction,

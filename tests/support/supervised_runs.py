@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from sspo.config.rollout import SamplingConfig
 from sspo.config.settings import (
     ComputeConfig,
     ControlConfig,
     RewardConfig,
-    SamplingConfig,
     SupervisedConfig,
     ValidationConfig,
 )

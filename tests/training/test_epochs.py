@@ -11,7 +11,7 @@ from sspo.training.checkpoint import CheckpointStore
 from sspo.training.metrics import RunLog
 from sspo.training.minibatches import every_epoch, split_rollout
 from sspo.training.trainer import collect_rollout, train
-from sspo.training.update import Scorer, update_policy
+from sspo.training.update import Scorer, prepare, update_policy
 from support.runs import (
     PROBLEMS,
     make_actors,
@@ -84,7 +84,7 @@ def test_three_epochs_are_three_passes_of_the_textbook_loop(method):
     ours, textbook = make_actors(), make_actors()
     rollout = collect_rollout(config, ours, PROBLEMS[:4], step=1)
     sgd = [torch.optim.SGD(a.policy.parameters(), lr=0.5) for a in (ours, textbook)]
-    record = update_policy(config, ours, sgd[0], rollout, step=1)
+    record = update_policy(config, ours, sgd[0], prepare(config, ours, rollout, 1))
 
     _, minibatches = minibatches_of(config)
     responses = [c.token_ids for c in rollout.completions]

@@ -12,7 +12,7 @@ from sspo.rollout.torch_engine import TorchEngine
 from sspo.training.minibatches import split_rollout
 from sspo.training.optim import make_optimizer
 from sspo.training.trainer import collect_rollout
-from sspo.training.update import Scorer, engine_weights, update_policy
+from sspo.training.update import Scorer, engine_weights, prepare, update_policy
 from support.runs import PROBLEMS, gradient_of, make_actors, run_config, weights
 
 
@@ -179,7 +179,7 @@ def test_updates_equal_those_of_the_textbook_loop(method):
     optimizers = [torch.optim.SGD(a.policy.parameters(), lr=0.5) for a in (ours, textbook)]
     for rollout in rollouts:
         rollout.advantages[:4] = 0.0  # a group that teaches nothing
-    record = update_policy(config, ours, optimizers[0], rollouts[0], step=1)
+    record = update_policy(config, ours, optimizers[0], prepare(config, ours, rollouts[0], 1))
     expected = textbook_update(config, textbook, rollouts[1], optimizers[1])
     assert expected["log_ratio_var"] > 1e-4
     for key, value in expected.items():
@@ -191,7 +191,9 @@ def updated(config, actors):
     """Record and weights after one rollout's updates with plain gradient steps, large enough to drift."""
     rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
     optimizer = torch.optim.SGD(actors.policy.parameters(), lr=config.train.learning_rate)
-    return update_policy(config, actors, optimizer, rollout, step=1), weights(actors)
+    return update_policy(config, actors, optimizer, prepare(config, actors, rollout, 1)), weights(
+        actors
+    )
 
 
 @pytest.mark.parametrize("method", LOSSES)
@@ -224,7 +226,7 @@ def test_no_response_goes_through_the_model_more_often_than_needed(source, ahead
     hook = actors.policy.base_model.register_forward_hook(lambda m, i, o: rows.append(len(i[0])))
     optimizer = make_optimizer(actors.policy, 1e-3, config.train.betas, 0.0)
     with hook:
-        update_policy(config, actors, optimizer, rollout, step=1)
+        update_policy(config, actors, optimizer, prepare(config, actors, rollout, 1))
     # The second minibatch's 8 responses before the first update, then each minibatch once.
     assert sum(rows) == ahead + 8 + 8
 

@@ -1,6 +1,7 @@
 """Validation repeats itself on the first problems."""
 
-from sspo.config.settings import SamplingConfig, ValidationConfig
+from sspo.config.rollout import SamplingConfig
+from sspo.config.settings import ValidationConfig
 from sspo.rewards.exact import exact_reward
 from sspo.rollout.torch_engine import TorchEngine
 from sspo.training.validation import make_validation

@@ -11,16 +11,14 @@ from pydantic import Field, create_model, model_validator
 from sspo.config.errors import ConfigError
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING
 from sspo.config.reading import JsonDict, Section, merged, parse, plain, refuse, setting
+from sspo.config.rollout import RolloutConfig
 from sspo.config.settings import (
     AdvantageConfig,
     CheckpointConfig,
     ComputeConfig,
     LoraConfig,
     ModelConfig,
-    Name,
     RewardConfig,
-    RolloutConfig,
-    Seeds,
     SupervisedConfig,
     TrackingConfig,
     TrainConfig,
@@ -34,6 +32,7 @@ from sspo.config.study import (
     Rates,
     TaskConfig,
 )
+from sspo.config.types import Name, Seeds
 from sspo.config.yaml_files import read_yaml
 
 Trainer = Literal["native", "trl"]

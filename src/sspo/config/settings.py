@@ -6,24 +6,13 @@ Every value stands in a profile (``config/*.yaml``), none here. The sections bel
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import model_validator
 
 from sspo.config.reading import JsonDict, Section, optional_setting, refuse, setting
-
-
-def _without_repetition(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len({*map(str, values)}) < len(values):
-        raise PydanticCustomError("repeated", "an entry stands twice; remove one")
-    return values
-
-
-Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
-Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
-Distinct = AfterValidator(_without_repetition)
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Distinct]
+from sspo.config.rollout import RolloutConfig, SamplingConfig
+from sspo.config.types import Betas
 
 
 class ModelConfig(Section):
@@ -87,66 +76,6 @@ class AdvantageConfig(Section):
     """How group rewards become advantages."""
 
     normalize_std: bool = setting("divide by the group's standard deviation")
-
-
-class SamplingConfig(Section):
-    """How a response is sampled, in rollouts and in validation alike."""
-
-    temperature: float = setting("sampling temperature; scoring uses the same", gt=0)
-    max_response_tokens: int = setting("cap on a response, its end token included", ge=1)
-    max_batch: int = setting("responses sampled at once (torch engine)", ge=1)
-    stop_tokens: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Distinct] = setting(
-        "tokens that end a response beside the end tokens of the tokenizer and of generation_config.json, "
-        "such as <|im_end|>"
-    )
-
-
-class RolloutConfig(SamplingConfig):
-    """How a step's responses are sampled."""
-
-    engine: Literal["torch", "vllm", "vllm_server"] = setting(
-        "what samples: torch is the reference, vllm works in the trainer's process"
-    )
-    prompts_per_step: int = setting("prompts per rollout", ge=1)
-    group_size: int = setting(
-        "responses per prompt; a group-relative advantage needs at least two", ge=2
-    )
-    vllm_memory: float = setting(
-        "share of the GPU's memory for vLLM's weights and cache; training needs the rest",
-        gt=0,
-        le=1,
-    )
-    weights_dtype: Literal["float32", "bfloat16", "float8_e4m3", "int8"] = optional_setting(
-        "what the sampler's copy of the weights is rounded to; left out, float32, nothing is rounded",
-        default="float32",
-    )
-    old_logprobs: Literal["policy", "engine"] = setting(
-        "whose log-probabilities the ratios of a rollout's later updates are taken to: the policy's, "
-        "scored again, or those that the engine sampled with"
-    )
-    correction: Literal["none", "token", "sequence"] = setting(
-        "truncated importance weights that correct for the engine's probabilities differing from the "
-        "policy's, per token or per response"
-    )
-    correction_cap: float = setting("largest weight of the correction", ge=1)
-
-    @model_validator(mode="after")
-    def _a_correction_needs_the_policys_logprobs(self) -> Self:
-        if self.old_logprobs == "engine" and self.correction != "none":
-            raise refuse(
-                f"correction = {self.correction!r} weighs by the policy's old log-probabilities, which "
-                "old_logprobs = 'engine' does not compute; choose policy, or correction none"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _vllm_has_no_int8_of_its_own(self) -> Self:
-        if self.engine != "torch" and self.weights_dtype == "int8":
-            raise refuse(
-                f"weights_dtype = 'int8': engine = {self.engine!r} cannot round weights to it; choose "
-                "float8_e4m3 or bfloat16, or engine torch"
-            )
-        return self
 
 
 class TrainConfig(Section):
@@ -299,6 +228,30 @@ class RunConfig(_Run):
             raise refuse(
                 f"rollout.prompts_per_step = {prompts} is not divisible by "
                 f"train.updates_per_rollout = {updates}; change one so that updates get equal shares"
+            )
+        return self
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates that a rollout is used for, in all of its epochs."""
+        return self.train.updates_per_rollout * self.train.epochs
+
+    @model_validator(mode="after")
+    def _lag_is_a_number_of_steps_within_the_run(self) -> Self:
+        lag, each, steps = self.rollout.lag, self.updates_per_step, self.train.steps
+        if lag % each:
+            raise refuse(
+                f"rollout.lag = {lag} is not divisible by the {each} updates of a step; rollouts begin "
+                "between steps"
+            )
+        if lag >= each * steps:
+            raise refuse(
+                f"rollout.lag = {lag} is not below the {each * steps} updates of the run; lower it or "
+                "enlarge train.steps"
+            )
+        if lag and self.trainer == "trl":
+            raise refuse(
+                f"rollout.lag = {lag}: trainer = 'trl' has no queue; set it to 0, or trainer to native"
             )
         return self
 

@@ -7,13 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from sspo.config.reading import JsonDict, Section, refuse, setting
-from sspo.config.settings import (
-    ComputeConfig,
-    Distinct,
-    Name,
-    RewardConfig,
-    SamplingConfig,
-)
+from sspo.config.rollout import SamplingConfig
+from sspo.config.settings import ComputeConfig, RewardConfig
+from sspo.config.types import Distinct, Name
 
 PROBLEM = "{problem}"  # where a prompt holds the problem
 

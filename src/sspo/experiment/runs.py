@@ -14,7 +14,8 @@ from sspo.config.errors import ConfigError
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING
 from sspo.config.profile import Profile, Regime
 from sspo.config.reading import JsonDict, merged, parse, plain
-from sspo.config.settings import ComputeConfig, ControlConfig, RunConfig, SamplingConfig
+from sspo.config.rollout import SamplingConfig
+from sspo.config.settings import ComputeConfig, ControlConfig, RunConfig
 from sspo.config.study import TuningConfig
 from sspo.objectives.losses import check_objective
 

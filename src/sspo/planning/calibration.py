@@ -31,7 +31,7 @@ from sspo.rewards.factory import make_reward
 from sspo.training.optim import make_optimizer
 from sspo.training.setup import load_actors
 from sspo.training.trainer import collect_rollout
-from sspo.training.update import Actors, update_policy
+from sspo.training.update import Actors, prepare, update_policy
 
 MOST_RESPONSES = 256  # of the measured step
 PROBLEMS = 256  # made where there are none yet
@@ -90,7 +90,7 @@ def shortened(run: RunConfig) -> RunConfig:
 
 def _resized(run: RunConfig, prompts: int, updates: int) -> RunConfig:
     return run.changed(
-        rollout={"prompts_per_step": prompts}, train={"updates_per_rollout": updates}
+        rollout={"prompts_per_step": prompts, "lag": 0}, train={"updates_per_rollout": updates}
     )
 
 
@@ -103,7 +103,8 @@ def _step(
     between = _now(config)
     signs = torch.ones_like(rollout.advantages)
     signs[1::2] = -1.0
-    update_policy(config, actors, optimizer, dataclasses.replace(rollout, advantages=signs), 1)
+    signed = dataclasses.replace(rollout, advantages=signs)
+    update_policy(config, actors, optimizer, prepare(config, actors, signed, 1))
     tokens = sum(len(c.token_ids) for c in rollout.completions)
     return between - began, _now(config) - between, tokens
 

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from transformers import PreTrainedModel
 
-from sspo.config.settings import ComputeConfig, SamplingConfig
+from sspo.config.rollout import SamplingConfig
+from sspo.config.settings import ComputeConfig
 from sspo.models.policy import DTYPES, load_model
 from sspo.models.weights import merge_adapters
 from sspo.rollout.engine import RolloutEngine

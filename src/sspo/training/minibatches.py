@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -17,6 +17,11 @@ from sspo.data.problems import Record
 from sspo.models.policy import ScoreBatch
 from sspo.rewards.base import Reward
 from sspo.rollout.engine import Completion, sample_seed
+
+RECORDED = (
+    "old_logprobs",
+    "reference_logprobs",
+)  # of a micro-batch, when the policy is what sampled
 
 
 @dataclass(frozen=True)
@@ -96,24 +101,35 @@ def every_epoch(
     epoch has to be done before the second is asked for.
     """
     yield from first
-    seen = [*chain(*first)]
+    rows = {name: recorded([*chain(*first)], name) for name in RECORDED}
+    device = first[0][0].advantages.device
     groups = np.arange(len(rollout.completions)).reshape(-1, config.rollout.group_size)
     for epoch in range(1, config.train.epochs):
         generator = np.random.default_rng(sample_seed("epoch", config.seed, step, epoch))
         order = groups[generator.permutation(len(groups))].flatten().tolist()
-        again = split_rollout(config, rollout, seen[0].advantages.device, order)
-        for micro in chain(*again):
-            micro.old_logprobs = _regrouped(seen, micro.rows, "old_logprobs")
-            if seen[0].reference_logprobs is not None:
-                micro.reference_logprobs = _regrouped(seen, micro.rows, "reference_logprobs")
+        again = split_rollout(config, rollout, device, order)
+        take_over([*chain(*again)], rows)
         yield from again
 
 
-def _regrouped(seen: Sequence[MicroBatch], rows: Sequence[int], name: str) -> Tensor:
-    """What the micro-batches of the first epoch recorded of these rows, padded again: (B, T)."""
+def recorded(micros: Sequence[MicroBatch], name: str) -> dict[int, Tensor]:
+    """Row of the rollout -> log-probabilities of its response; empty where none were recorded."""
     found: dict[int, Tensor] = {}
-    for micro in seen:
-        lengths = micro.batch.mask.sum(dim=1).int().tolist()
-        values = zip(micro.rows, getattr(micro, name), lengths, strict=True)
-        found |= {row: one[:length] for row, one, length in values}
-    return torch.nn.utils.rnn.pad_sequence([found[row] for row in rows], batch_first=True)
+    for micro in micros:
+        if (values := getattr(micro, name)) is not None:
+            lengths = micro.batch.mask.sum(dim=1).int().tolist()
+            found |= {
+                row: one[:length]
+                for row, one, length in zip(micro.rows, values, lengths, strict=True)
+            }
+    return found
+
+
+def take_over(micros: Sequence[MicroBatch], rows: Mapping[str, Mapping[int, Tensor]]) -> None:
+    """Set what was ``recorded`` under every name, for micro-batches that group the rows in another way."""
+    for micro in micros:
+        for name, found in rows.items():
+            if found:
+                values = [found[row] for row in micro.rows]
+                padded = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
+                setattr(micro, name, padded)

@@ -10,7 +10,9 @@ differs from the textbook in these points:
 3) Minibatches are whole prompt groups.
 4) The gradient of a minibatch does not depend on how it is split into micro-batches.
 5) A response with zero advantage counts in every mean but gets no backward pass.
-6) The seed of a response is a hash of run seed, step, problem and sample, not a generator's state.
+6) With ``rollout.lag`` responses wait in a queue, as in asynchronous training: a step updates on
+   those that the policy sampled that many updates before.
+7) The seed of a response is a hash of run seed, step, problem and sample, not a generator's state.
    Methods with one seed get the same random numbers, and a resumed run repeats its bytes.
 """
 
@@ -34,7 +36,8 @@ from sspo.training.errors import TrainingError
 from sspo.training.metrics import Metrics, RunLog
 from sspo.training.minibatches import Rollout
 from sspo.training.optim import make_optimizer
-from sspo.training.update import Actors, update_policy
+from sspo.training.rollout_queue import restored_queue, saved_queue, steps_behind
+from sspo.training.update import Actors, prepare, update_policy
 
 
 def train(
@@ -67,24 +70,34 @@ def train(
     log.rewind(extra.get("log"))
     sampled_tokens = int(extra.get("sampled_tokens", 0))
     order = batches(len(problems), config.rollout.prompts_per_step, config.seed)
-    for _ in range(start):
+    queue = restored_queue(config, actors, extra.get("queue", []))
+    for _ in range(start + len(queue)):
         next(order)
     if start == 0:
         log.write("metrics", [{"step": 0, "sampled_tokens": 0, **_validate(actors)}])
     for step in range(start + 1, settings.steps + 1):
         began = time.perf_counter()
-        chosen = distinct([problems[i] for i in next(order)])
-        rollout = collect_rollout(config, actors, chosen, step)
+        for later in range(step + len(queue), min(step + steps_behind(config), settings.steps) + 1):
+            chosen = distinct([problems[i] for i in next(order)])
+            rollout = collect_rollout(config, actors, chosen, later)
+            queue.append(prepare(config, actors, rollout, later))
+        prepared = queue.popleft()
+        rollout = prepared.rollout
         sampled_tokens += sum(len(c.token_ids) for c in rollout.completions)
         record: Metrics = {"step": step, "sampled_tokens": sampled_tokens}
+        if config.rollout.lag:
+            behind = min(step - 1, steps_behind(config))
+            record["rollout_age"] = behind * config.updates_per_step
         record |= rollout_metrics(rollout)
-        record |= update_policy(config, actors, optimizer, rollout, step)
+        record |= update_policy(config, actors, optimizer, prepared)
         if step % settings.eval_every == 0 or step == settings.steps:
             record |= _validate(actors)
         log.write("metrics", [record])
         log.write("rollouts", kept_rollouts(rollout, step, settings.keep_rollouts))
         if step % settings.checkpoint_every == 0 or step == settings.steps:
             extra = {"sampled_tokens": sampled_tokens, "log": log.mark()}
+            if queue:
+                extra["queue"] = saved_queue(queue)
             store.save(step, actors.policy, optimizer, extra)
         progress(step, record, time.perf_counter() - began)
 

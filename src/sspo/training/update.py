@@ -63,6 +63,9 @@ class PoisonedUpdateError(TrainingError):
         super().__init__(f"{run}: step {step}, update {update}: {found}; nothing was updated")
 
 
+SUMS = ("tokens", "entropy", "gap", "largest_gap", "kl_tokens", "kl")  # of what a scorer measures
+
+
 class Scorer:
     """Scores a rollout's micro-batches, and measures the policy as it was at rollout time."""
 
@@ -106,6 +109,14 @@ class Scorer:
         micro.old_logprobs = micro.engine_logprobs.clone()
         self._observe_kl(micro)
 
+    @torch.no_grad()
+    def score_now(self, minibatch: Sequence[MicroBatch]) -> None:
+        """Record the old log-probabilities of a first minibatch that has to wait for its update."""
+        for micro in minibatch:
+            self.score(micro)
+            if self.from_engine:
+                micro.old_logprobs = micro.engine_logprobs.clone()
+
     def _score_policy(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropy, (B, T) each; a backend may override how they are computed."""
         return score(self.policy, batch, **self.options)
@@ -146,23 +157,41 @@ class Scorer:
         return record
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A rollout that waits for its updates, with what the policy that sampled it says of it."""
+
+    step: int  # whose updates it is for
+    rollout: Rollout
+    minibatches: list[list[MicroBatch]]
+    scorer: Scorer
+
+
+def prepare(config: RunConfig, actors: Actors, rollout: Rollout, step: int) -> Prepared:
+    """Record the old log-probabilities while the policy is the one that sampled.
+
+    The first minibatch is left to its own update, which finds this policy, unless the rollout has to
+    wait (``rollout.lag``).
+    """
+    minibatches = split_rollout(config, rollout, actors.policy.device)
+    scorer = Scorer(config, actors.policy, kl_reference(config, actors, step))
+    if config.rollout.lag:
+        scorer.score_now(minibatches[0])
+    for micro in (m for minibatch in minibatches[1:] for m in minibatch):
+        scorer.score_ahead(micro)
+    return Prepared(step, rollout, minibatches, scorer)
+
+
 def update_policy(
-    config: RunConfig,
-    actors: Actors,
-    optimizer: torch.optim.Optimizer,
-    rollout: Rollout,
-    step: int,
+    config: RunConfig, actors: Actors, optimizer: torch.optim.Optimizer, prepared: Prepared
 ) -> Metrics:
     """Do the rollout's ``updates_per_rollout`` optimizer steps, each on its own prompts, in every epoch.
 
     Raises:
         PoisonedUpdateError: a loss or gradient norm is NaN or infinite.
     """
-    train = config.train
-    minibatches = split_rollout(config, rollout, actors.policy.device)
-    scorer = Scorer(config, actors.policy, kl_reference(config, actors, step))
-    for micro in (m for minibatch in minibatches[1:] for m in minibatch):
-        scorer.score_ahead(micro)
+    train, rollout, step = config.train, prepared.rollout, prepared.step
+    minibatches, scorer = prepared.minibatches, prepared.scorer
     stats, norms, losses = UpdateStats(), [], []
     updates = len(minibatches) * train.epochs
     for index, minibatch in enumerate(every_epoch(config, rollout, minibatches, step)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sspo.config.settings import SamplingConfig, ValidationConfig
+from sspo.config.rollout import SamplingConfig
+from sspo.config.settings import ValidationConfig
 from sspo.data.problems import Record
 from sspo.rewards.base import RewardFunction
 from sspo.rollout.engine import RolloutEngine
