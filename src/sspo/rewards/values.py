@@ -23,7 +23,7 @@ DIGITS = 400
 VALUES = [
     Rational(n, 7919) for n in (11117, 20323, 3571, 27457, 14699, 8933, 32323, 17683, 5557, 23827)
 ]
-SIGNS, MULTIPLES = (1, -1), (5, -4, 7, -9, 16, 53, 151)
+SIGNS, WHOLE = (1, -1), (*range(1, 25), -7, 211)
 STEPS = (sympy.floor, sympy.ceiling, sympy.Mod)
 
 # Sums, products and integrals with variables are compared by how they are written.
@@ -56,9 +56,7 @@ def same_values(first: Expr, second: Expr) -> bool:
     difference = first - second
     names = sorted(first.free_symbols | second.free_symbols, key=str)
     if difference.has(*STEPS):
-        points = [
-            [sympy.floor(by * value) for value in first_values(len(names))] for by in MULTIPLES
-        ]
+        points = [[sympy.Integer(n * (2 * i + 1)) for i in range(len(names))] for n in WHOLE]
     else:
         points = [[by * value for value in first_values(len(names))] for by in SIGNS]
     # Roots and logarithms may have no real value at a point: then the first, positive one decides.
