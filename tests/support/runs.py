@@ -27,6 +27,7 @@ from sspo.training.metrics import RunLog, UpdateStats
 from sspo.training.minibatches import split_rollout
 from sspo.training.trainer import collect_rollout, train
 from sspo.training.update import Actors, Scorer, accumulate_gradient
+from support.loss_cases import MASPO, VESPO
 
 PARAMS = {
     "grpo": {"clip_low": 0.2, "clip_high": 0.2},
@@ -37,16 +38,9 @@ PARAMS = {
     "gmpo": {"clip": 0.4},
     "sapo": {"tau_pos": 1.0, "tau_neg": 1.05},
     "sspo": {"gate": "sigmoid", "tau_pos": 1.0, "tau_neg": 1.0},
-    "vespo": {"k_pos": 2.0, "lambda_pos": 3.0, "k_neg": 3.0, "lambda_neg": 2.0},
+    "vespo": VESPO,
     "luspo": {"clip_low": 2e-3, "clip_high": 2.5e-3},
-    "maspo": {
-        "sigma": 1.0,
-        "alpha": 0.3,
-        "beta": 0.03,
-        "sigma_high": 10.0,
-        "advantage_low": 0.1,
-        "advantage_high": 10.0,
-    },
+    "maspo": MASPO,
     "dgpo": {"clip_low": 0.2, "clip_high": 0.2, "n": 1.0, "m": 2.0},
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from sspo.rewards.typesetting import untypeset
+from sspo.rewards.typesetting import unspaced, untypeset
 
 BOX, MARK = "\\boxed", "####"
 
@@ -30,7 +30,6 @@ _SCIENTIFIC = re.compile(r"(?<![\w.])([+-]?[0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]+)
 # As in 13\,535 and 13 535, which the parser takes for a product or for a mixed number.
 _SEPARATOR = re.compile(r"\\[,;: ]|~|\{,\}|[ \u00a0\u202f]")
 _THOUSANDS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:(?:{_SEPARATOR.pattern})[0-9]{{3}})+(?:\.[0-9]+)?")
-_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")  # but not the space in 2 1/2
 _INTEGER = re.compile(r"-?(?:[0-9]{1,18}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,5})")
 
 
@@ -77,7 +76,7 @@ def vote(answer: str) -> str:
     """
     answer = normalize(answer)
     value = as_integer(answer)
-    return _SPACE.sub("", untypeset(answer)) if value is None else str(value)
+    return unspaced(untypeset(answer)) if value is None else str(value)
 
 
 def as_integer(answer: str) -> int | None:

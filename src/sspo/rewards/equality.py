@@ -23,6 +23,7 @@ from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational, Unequality
 
 from sspo.rewards.notation import Answer, balanced, letters, read_answer
+from sspo.rewards.typesetting import unspaced
 from sspo.rewards.values import UNDONE, factor_between, rational, same_expression, without_functions
 
 LETTER_I = sympy.Symbol("i", real=True)
@@ -31,10 +32,9 @@ _CASE_MATTERS = ConversionConfig(lowercase_symbols=False)
 _MALFORMED = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
 )
-# The parser would add up 5 6 and leave out dots.
-_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")
 # A gold of 24.310 was not rounded to 24.31: it is as exact as a fraction.
 _TRAILING_ZERO = re.compile(r"(?<![0-9.])([0-9]*)\.([0-9]*0)(?![0-9])")
+# The parser would add up 5 6 and leave out dots.
 _UNREADABLE = re.compile(r"[0-9]\s+[0-9]|\\ldots|\.\.\.")
 
 
@@ -75,7 +75,7 @@ def same_formula(gold: str, answer: str) -> bool:
             return True
     except Exception:  # whatever sympy raises on nonsense such as a number plus a matrix
         pass
-    return _SPACE.sub("", gold) == _SPACE.sub("", answer)
+    return unspaced(gold) == unspaced(answer)
 
 
 def same_parsed(gold: Any, answer: Any) -> bool:
@@ -97,7 +97,7 @@ def parse(formula: str) -> Any:
         parsed = latex2sympy(
             latex, is_real=True, normalization_config=None, conversion_config=_CASE_MATTERS
         )
-        parsed = simple(parsed)
+        parsed = parsed.xreplace({LETTER_I: sympy.I})
     except Exception:  # whatever a parser of hostile text raises
         return None
     return None if isinstance(parsed, sympy.logic.boolalg.BooleanAtom | bool) else parsed
@@ -107,23 +107,8 @@ def _exact(decimal: re.Match[str]) -> str:
     return rf"\frac{{{int(decimal[1] + decimal[2])}}}{{{10 ** len(decimal[2])}}}"
 
 
-def simple(parsed: Any) -> Any:
-    """With i as the imaginary unit and the answers of x = 1, x = 2 as x = {1, 2}."""
-    if isinstance(parsed, MatrixBase):
-        return parsed.applyfunc(simple)
-    if isinstance(parsed, sympy.Basic) and parsed.has(LETTER_I):
-        parsed = parsed.xreplace({LETTER_I: sympy.I})
-    if isinstance(parsed, sympy.FiniteSet) and len(parsed) > 1:
-        members = list(getattr(parsed, "_unsorted_args", parsed.args))
-        if all(isinstance(m, Eq) and m.lhs == members[0].lhs for m in members):
-            parsed = Eq(members[0].lhs, sympy.FiniteSet(*[m.rhs for m in members]), evaluate=False)
-    return parsed
-
-
-def scaled(parsed: Any, by: Expr) -> Any:
+def scaled(parsed: Any, by: Expr | int) -> Any:
     """With every percent sign read as ``by``."""
-    if isinstance(parsed, MatrixBase):
-        return parsed.applyfunc(lambda entry: entry.xreplace({PERCENT: sympy.sympify(by)}))
     return parsed.xreplace({PERCENT: sympy.sympify(by)})
 
 

@@ -74,7 +74,6 @@ _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?(?=\s*[0-9])")
 _MINUTES = re.compile(r"(?<=[0-9])\s*((?:'|\^\s*\{?\s*(?:\\prime\s*)+\}?)+)")
 _TRANSPOSED = re.compile(r"\^\{?\s*T\s*\}?(?![a-zA-Z])")
 _PERCENT = re.compile(r"(?<!\\)%")
-_CURRENCY = re.compile(r"\\\$")
 
 _TEXT = re.compile(
     r"\\(?:text(?:rm|bf|it|sf|tt|normal)?|mbox|hbox|mathrm|operatorname)\*?\s*\{([^{}]*)\}"
@@ -227,9 +226,9 @@ def _without_base(match: re.Match[str], bases: list[int]) -> str:
 
 def _set_aside(match: re.Match[str], units: list[str]) -> str:
     """Nothing, with the unit noted, if every word is a unit of the list; else the text as it was."""
-    names = re.findall(r"[a-zA-Z]+", match[0].replace(r"\text", "").replace(r"\cdot", ""))
-    if match[0].startswith("^"):
+    if match[0].startswith("^"):  # degrees
         return ""
+    names = re.findall(r"[a-zA-Z]+", match[0].replace(r"\text", "").replace(r"\cdot", ""))
     if not names or any(name.lower() not in UNITS for name in names):
         return match[0]
     unit = " ".join(filter(None, (UNITS[name.lower()] for name in names)))
@@ -245,7 +244,7 @@ def _set_aside(match: re.Match[str], units: list[str]) -> str:
 
 def _strip(latex: str) -> str:
     """Without what ends or begins a phrase rather than a formula."""
-    latex = _CURRENCY.sub("", latex).replace("$", "").strip()
+    latex = latex.replace(r"\$", "").replace("$", "").strip()
     return latex.strip(",;: ").removesuffix(".").strip()
 
 
@@ -255,16 +254,20 @@ def letters(words: str) -> str:
 
 
 def _primed(match: re.Match[str]) -> str:
-    return f"{match[1]}_{{{'p' * len(re.findall('prime|' + chr(39), match[2]))}}}"
+    return f"{match[1]}_{{{_ticks(match[2])}}}"
 
 
 def _minutes(match: re.Match[str]) -> str:
-    return rf"\text{{arc{'p' * len(re.findall('prime|' + chr(39), match[1]))}}}"
+    return rf"\text{{arc{_ticks(match[1])}}}"
+
+
+def _ticks(primes: str) -> str:
+    return "p" * len(re.findall("prime|'", primes))
 
 
 def _vulgar(match: re.Match[str]) -> str:
     top, bottom = unicodedata.normalize("NFKC", match[0]).split("\u2044")
-    return rf"\frac{{{top}}}{{{bottom}}}" if bottom else match[0]
+    return rf"\frac{{{top}}}{{{bottom}}}"
 
 
 def _repeating(match: re.Match[str]) -> str:

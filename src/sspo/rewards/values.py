@@ -113,8 +113,6 @@ def exact_equal(first: Expr, second: Expr) -> bool:
     first, second = first.doit(), second.doit()
     if first == second:
         return True
-    if isinstance(first, Rational) and isinstance(second, Rational):
-        return first == second
     difference = first - second
     return bool(vanishes(difference, first) if difference.is_zero is None else difference.is_zero)
 
