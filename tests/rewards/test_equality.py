@@ -240,6 +240,7 @@ OTHER = [
     ("No solution", "-No solution"),
     ("24.310", "24.311"),
     ("23", "2**3"),
+    (r"20^\circ\text{C}", r"20^\circ F"),
     (r"\lfloor\sqrt{n-1}\rfloor", r"\lfloor\sqrt{n-3}\rfloor"),
     (r"m n-\lfloor m / 2\rfloor", r"m n-\lfloor m / 9\rfloor"),
     (r"\lfloor\frac{2 n-1}{5}\rfloor", r"\lfloor\frac{2 n+1}{5}\rfloor"),

@@ -34,7 +34,7 @@ def parts(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
         ("6m", ("6m",), (), ()),  # a variable
         ("3 m + 2 m", ("3 m + 2 m",), (), ()),
         ("12 dozen", ("12",), ("dozen",), ()),
-        (r"20^\circ\text{C}", ("20",), (), ()),
+        (r"20^\circ\text{C}", ("20",), (), ("C",)),
         (r"2\mathrm{i}", ("2 i",), (), ()),
         (r"x\mathrm{e}^{x}", ("x e ^{x}",), (), ()),
         (r"\mathrm{r}=5", ("r =5",), (), ()),

@@ -226,7 +226,8 @@ def _without_base(match: re.Match[str], bases: list[int]) -> str:
 
 def _set_aside(match: re.Match[str], units: list[str]) -> str:
     """Nothing, with the unit noted, if every word is a unit of the list; else the text as it was."""
-    if match[0].startswith("^"):  # degrees
+    if match[0].startswith("^"):  # degrees, of an angle or of a scale of temperature
+        units.extend(re.findall("[CF]", match[0]))
         return ""
     names = re.findall(r"[a-zA-Z]+", match[0].replace(r"\text", "").replace(r"\cdot", ""))
     if not names or any(name.lower() not in UNITS for name in names):
