@@ -11,6 +11,7 @@ from support.runs import make_actors
 
 FORMATS = {
     "int8": torch.arange(-127.0, 128.0),
+    "int4": torch.arange(-7.0, 8.0),
     "float8_e4m3": torch.arange(256).to(torch.uint8).view(torch.float8_e4m3fn).float(),
 }
 
@@ -38,8 +39,8 @@ def test_scales_are_of_output_channels():
     torch.testing.assert_close(rounded[1], weight[1], rtol=0.02, atol=0.0)
 
 
-@pytest.mark.parametrize("weights_dtype", ["float8_e4m3", "int8"])
-def test_eight_bits_round_linear_layers_alone_and_bfloat16_rounds_everything(weights_dtype):
+@pytest.mark.parametrize("weights_dtype", FORMATS)
+def test_low_precision_formats_round_linear_layers_alone_and_bfloat16_rounds_everything(weights_dtype):
     model = make_actors().policy
     before = copy.deepcopy(model.state_dict())
     round_weights(model, weights_dtype)

@@ -26,7 +26,7 @@ from support.runs import (
     weights,
 )
 
-ROUNDED = ("bfloat16", "float8_e4m3", "int8")
+ROUNDED = ("bfloat16", "float8_e4m3", "int8", "int4")
 
 
 @pytest.mark.parametrize("rank", [0, 2])
@@ -59,12 +59,12 @@ def test_the_engine_samples_from_the_rounded_policy_and_leaves_the_policy_alone(
 
 def test_the_gap_grows_with_the_coarseness_of_the_rounding(tmp_path):
     gaps = []
-    for name in ("float32", "bfloat16", "float8_e4m3"):
+    for name in ("float32", "bfloat16", "float8_e4m3", "int4"):
         actors = make_actors(weights_dtype=name)
         run_training(tmp_path / name, run_config(weights_dtype=name), actors)
         gaps.append(read_metrics(tmp_path / name)[1]["engine_logprob_gap_mean"])
     assert gaps[0] < 1e-5
-    assert 10 * gaps[0] < gaps[1] < gaps[2]
+    assert 10 * gaps[0] < gaps[1] < gaps[2] < gaps[3]
 
 
 def test_the_first_update_is_on_policy_and_later_ones_contain_the_gap_if_asked_for(tmp_path):
@@ -76,7 +76,7 @@ def test_the_first_update_is_on_policy_and_later_ones_contain_the_gap_if_asked_f
     assert drifts["policy"] < 1e-5 < 10 * drifts["policy"] < drifts["engine"]
 
 
-@pytest.mark.parametrize("correction", ["none", "token", "sequence"])
+@pytest.mark.parametrize("correction", ["none", "token", "sequence", "token_mask", "sequence_mask"])
 def test_a_run_with_rounded_rollouts_resumes_to_the_same_bytes(tmp_path, correction):
     config = run_config(weights_dtype="float8_e4m3", correction=correction)
     actors = make_actors(weights_dtype="float8_e4m3")

@@ -83,6 +83,41 @@ def test_no_weight_of_the_correction_exceeds_its_cap(level):
     torch.testing.assert_close(capped, 1.5 * plain, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_a_masked_correction_drops_everything_beyond_its_cap(level):
+    actors = engine_gap(make_actors(), 9.0)
+    masked, _, stats = gradient_of(run_config("grpo", correction=f"{level}_mask"), actors)
+    assert not masked.any()
+    assert stats["dropped_tokens"] == 1.0
+
+
+def test_a_masked_correction_equals_the_truncated_one_where_nothing_exceeds_the_cap():
+    both = {"token": 0.3, "sequence": 0.01}  # of 0.405 nats, a response has up to 12 tokens
+    for level, gap in both.items():
+        truncated, masked = (
+            gradient_of(run_config("grpo", correction=name), engine_gap(make_actors(), gap))
+            for name in (level, f"{level}_mask")
+        )
+        torch.testing.assert_close(masked[0], truncated[0])
+        assert masked[2]["dropped_tokens"] == 0.0
+        assert "dropped_tokens" not in truncated[2]
+
+
+def test_the_token_mask_drops_single_tokens_and_the_sequence_mask_whole_responses():
+    config = run_config("grpo", correction="token_mask", micro_batch=1, updates_per_rollout=1)
+    rollout = collect_rollout(config, make_actors(), PROBLEMS[:4], step=1)
+    micro = split_rollout(config, rollout, "cpu")[0][0]
+    # log 1.5 = 0.405: the second token is beyond the cap, and so is the sum.
+    gaps = torch.tensor([[0.1, 0.5, -0.1]])
+    micro.engine_logprobs = torch.zeros(1, 3)
+    micro.old_logprobs = gaps
+    micro.batch = dataclasses.replace(micro.batch, mask=torch.ones(1, 3))
+    expected = torch.tensor([[0.1, -math.inf, -0.1]]).exp()
+    torch.testing.assert_close(engine_weights(config, micro), expected)
+    whole = run_config("grpo", correction="sequence_mask")
+    assert engine_weights(whole, micro).tolist() == [[0.0]]
+
+
 def test_the_sequence_correction_is_the_product_of_the_token_ratios():
     config = run_config("grpo", correction="sequence", micro_batch=1, updates_per_rollout=1)
     actors = engine_gap(make_actors(), -0.05)
@@ -97,7 +132,7 @@ def test_the_sequence_correction_is_the_product_of_the_token_ratios():
 
 def test_without_a_gap_the_correction_changes_nothing():
     plain, *_ = gradient_of(run_config("sspo"), make_actors())
-    for level in ("token", "sequence"):
+    for level in ("token", "sequence", "token_mask", "sequence_mask"):
         corrected, *_ = gradient_of(run_config("sspo", correction=level), make_actors())
         torch.testing.assert_close(corrected, plain, rtol=1e-3, atol=1e-6)
 

@@ -43,7 +43,7 @@ class RolloutConfig(SamplingConfig):
         default=0,
         ge=0,
     )
-    weights_dtype: Literal["float32", "bfloat16", "float8_e4m3", "int8"] = optional_setting(
+    weights_dtype: Literal["float32", "bfloat16", "float8_e4m3", "int8", "int4"] = optional_setting(
         "what the sampler's copy of the weights is rounded to; left out, float32, nothing is rounded",
         default="float32",
     )
@@ -51,9 +51,9 @@ class RolloutConfig(SamplingConfig):
         "whose log-probabilities the ratios of a rollout's later updates are taken to: the policy's, "
         "scored again, or those that the engine sampled with"
     )
-    correction: Literal["none", "token", "sequence"] = setting(
-        "truncated importance weights that correct for the engine's probabilities differing from the "
-        "policy's, per token or per response"
+    correction: Literal["none", "token", "sequence", "token_mask", "sequence_mask"] = setting(
+        "importance weights that correct for the engine's probabilities differing from the policy's, per "
+        "token or per response; beyond the cap they are truncated, or with _mask what bears them is dropped"
     )
     correction_cap: float = setting("largest weight of the correction", ge=1)
 
@@ -67,10 +67,10 @@ class RolloutConfig(SamplingConfig):
         return self
 
     @model_validator(mode="after")
-    def _vllm_has_no_int8_of_its_own(self) -> Self:
-        if self.engine != "torch" and self.weights_dtype == "int8":
+    def _vllm_rounds_to_no_integers(self) -> Self:
+        if self.engine != "torch" and self.weights_dtype.startswith("int"):
             raise refuse(
-                f"weights_dtype = 'int8': engine = {self.engine!r} cannot round weights to it; choose "
+                f"weights_dtype = {self.weights_dtype!r}: engine = {self.engine!r} cannot round weights to it; choose "
                 "float8_e4m3 or bfloat16, or engine torch"
             )
         return self

@@ -8,14 +8,14 @@ from transformers import PreTrainedModel
 
 from sspo.config.errors import ConfigError
 
-LARGEST = {"float8_e4m3": 448.0, "int8": 127.0}  # number that the format can hold
+LARGEST = {"float8_e4m3": 448.0, "int8": 127.0, "int4": 7.0}  # number that the format can hold
 
 
 def round_weights(model: PreTrainedModel, weights_dtype: str) -> None:
     """Replace a model's weights by what is left of them in ``weights_dtype``.
 
-    bfloat16 rounds every parameter. float8_e4m3 and int8 round the linear layers alone, without the
-    output layer, as vLLM's own fp8 does. float32 rounds nothing.
+    bfloat16 rounds every parameter. The formats of ``LARGEST`` round the linear layers alone,
+    without the output layer, as vLLM's own fp8 does. float32 rounds nothing.
 
     Raises:
         ConfigError: this PyTorch does not have the format, or the model has no layer to round.
@@ -58,5 +58,6 @@ def rounded_rows(weight: Tensor, weights_dtype: str) -> Tensor:
     scale = exact.abs().amax(dim=1, keepdim=True) / LARGEST[weights_dtype]
     scale = torch.where(scale > 0.0, scale, 1.0)  # a row of zeros stays one
     units = exact / scale
-    kept = units.round() if weights_dtype == "int8" else units.to(torch.float8_e4m3fn).float()
+    fp8 = weights_dtype == "float8_e4m3"
+    kept = units.to(torch.float8_e4m3fn).float() if fp8 else units.round()
     return (kept * scale).to(weight.dtype)

@@ -45,7 +45,8 @@ class UpdateStats:
 
         Args:
             stats: a loss's stats, ``log_ratio`` (B, T) in nats and ``sequence_weight`` (B,); also
-                ``off_policy`` (B,), 1 for a response that was masked, if the run masks any.
+                ``off_policy`` (B,), 1 for a response that was masked, if the run masks any, and
+                ``dropped`` (B,), the share of its tokens that a correction dropped, if one can.
             coefficients: (B, T) from ``sspo.objectives.losses.token_coefficients``; NaN where undefined.
             advantages: (B,).
             mask: (B, T).
@@ -73,7 +74,7 @@ class UpdateStats:
         ``sequence_weight_distance``, the mean |weight - 1| of the objective's own sequence weights.
 
         A run that masks off-policy responses also has ``masked_responses``, their share of all
-        responses.
+        responses. One whose correction drops tokens has ``dropped_tokens``, the mean share of a response.
         """
         pooled = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
         log_ratio, coefficient = pooled["log_ratio"], pooled["coefficient"]
@@ -106,6 +107,8 @@ class UpdateStats:
                 record[f"mass_{sign}_{side}"] = _share(mass[chosen & there], mass)
         if "off_policy" in pooled:
             record["masked_responses"] = _mean(pooled["off_policy"])
+        if "dropped" in pooled:
+            record["dropped_tokens"] = _mean(pooled["dropped"])
         return record
 
 

@@ -288,9 +288,13 @@ def response_gradient(
     else:
         grad = torch.zeros_like(logprobs)
     coefficients = token_coefficients(grad * rows, micro.advantages, mask)
-    stats.add(loss_stats, coefficients, micro.advantages, mask)
     if config.rollout.correction != "none":
-        grad = grad * engine_weights(config, micro)
+        weights = engine_weights(config, micro)
+        grad = grad * weights
+        if config.rollout.correction.endswith("_mask"):
+            dropped = ((weights == 0.0) * mask).sum(dim=1)
+            loss_stats["dropped"] = dropped / mask.sum(dim=1).clamp(min=1.0)
+    stats.add(loss_stats, coefficients, micro.advantages, mask)
     if config.train.kl_coefficient > 0.0:
         penalty = config.train.kl_coefficient * _sequence_kl(logprobs, micro) / rows
         grad = grad + torch.autograd.grad(penalty, logprobs)[0]
@@ -299,19 +303,23 @@ def response_gradient(
 
 
 def engine_weights(config: RunConfig, micro: MicroBatch) -> Tensor:
-    """Truncated importance weights that correct for the engine's probabilities differing from the policy's.
+    """Importance weights that correct for the engine's probabilities differing from the policy's.
 
-    min(pi_old / pi_engine, cap) of every token, or of the whole response. They multiply the gradient
-    as constants. For an objective that is a sum over tokens, this is the gradient of the weighted
-    loss. [ours, after the corrections of TRL and verl]
+    w = pi_old / pi_engine of every token, or of the whole response. Beyond the cap, w becomes the cap, or
+    0 with ``_mask``: this token or response is dropped. The weights multiply the gradient as constants.
+    For an objective that is a sum over tokens, this is the gradient of the weighted loss. [ours, after
+    the corrections of TRL and verl]
 
     Returns:
-        (B, T), or (B, 1) for ``correction = "sequence"``.
+        (B, T), or (B, 1) where whole responses are weighed.
     """
+    level, _, mask = config.rollout.correction.partition("_")
     gap = (micro.old_logprobs - micro.engine_logprobs) * micro.batch.mask
-    if config.rollout.correction == "sequence":
+    if level == "sequence":
         gap = gap.sum(dim=1, keepdim=True)
-    return gap.clamp(max=math.log(config.rollout.correction_cap)).exp()
+    cap = math.log(config.rollout.correction_cap)
+    weights = gap.clamp(max=cap).exp()
+    return weights.masked_fill(gap > cap, 0.0) if mask else weights
 
 
 def _sequence_kl(logprobs: Tensor, micro: MicroBatch) -> Tensor:
