@@ -40,7 +40,9 @@ def test_scales_are_of_output_channels():
 
 
 @pytest.mark.parametrize("weights_dtype", FORMATS)
-def test_low_precision_formats_round_linear_layers_alone_and_bfloat16_rounds_everything(weights_dtype):
+def test_low_precision_formats_round_linear_layers_alone_and_bfloat16_rounds_everything(
+    weights_dtype,
+):
     model = make_actors().policy
     before = copy.deepcopy(model.state_dict())
     round_weights(model, weights_dtype)

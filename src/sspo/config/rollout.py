@@ -70,7 +70,7 @@ class RolloutConfig(SamplingConfig):
     def _vllm_rounds_to_no_integers(self) -> Self:
         if self.engine != "torch" and self.weights_dtype.startswith("int"):
             raise refuse(
-                f"weights_dtype = {self.weights_dtype!r}: engine = {self.engine!r} cannot round weights to it; choose "
-                "float8_e4m3 or bfloat16, or engine torch"
+                f"weights_dtype = {self.weights_dtype!r}: engine = {self.engine!r} cannot round weights to "
+                "it; choose float8_e4m3 or bfloat16, or engine torch"
             )
         return self
