@@ -106,8 +106,9 @@ def test_three_epochs_are_three_passes_of_the_textbook_loop(method):
         torch.nn.utils.clip_grad_norm_(textbook.policy.parameters(), 1.0)
         sgd[1].step()
         sgd[1].zero_grad()
-        squares += ((logprobs - before).detach() * batch.mask).square().sum().item()
-        tokens += batch.mask.sum().item()
+        learning = batch.mask * (rollout.advantages[rows] != 0.0).unsqueeze(1)
+        squares += ((logprobs - before).detach() * learning).square().sum().item()
+        tokens += learning.sum().item()
     torch.testing.assert_close(weights(ours), weights(textbook), rtol=1e-4, atol=1e-5)
     assert record["log_ratio_rms"] == pytest.approx((squares / tokens) ** 0.5, rel=1e-3)
 

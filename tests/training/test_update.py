@@ -9,6 +9,7 @@ import torch
 from sspo.models.policy import ScoreBatch, score
 from sspo.objectives.losses import LOSSES
 from sspo.rollout.torch_engine import TorchEngine
+from sspo.training.errors import TrainingError
 from sspo.training.minibatches import split_rollout
 from sspo.training.optim import make_optimizer
 from sspo.training.trainer import collect_rollout
@@ -171,7 +172,8 @@ def test_the_off_policy_mask_measures_the_distance_to_what_the_engine_sampled_wi
     record, _ = updated(config, actors)
     assert record["log_ratio_max"] == record["log_ratio_min"] == 0.0
     rollout = collect_rollout(config, make_actors(), PROBLEMS[:4], step=1)
-    negative = (rollout.advantages < 0.0).float().mean().item()
+    learning = rollout.advantages[rollout.advantages != 0.0]
+    negative = (learning < 0.0).float().mean().item()
     assert record["masked_responses"] == pytest.approx(negative)
 
 
@@ -200,7 +202,8 @@ def textbook_update(config, actors, rollout, optimizer):
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-        log_ratios.append((logprobs - old).detach()[batch.mask.bool()])
+        learning = rollout.advantages[i : i + size] != 0.0
+        log_ratios.append((logprobs - old).detach()[learning][batch.mask[learning].bool()])
     record["loss"] = sum(losses) / len(losses)
     record["log_ratio_var"] = torch.cat(log_ratios).var(unbiased=False).item()
     return record
@@ -253,6 +256,45 @@ def test_ratios_of_all_updates_but_the_first_are_taken_to_the_engines_logprobs_w
         assert record["engine_logprob_gap_mean"] == pytest.approx(0.25, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "source"),
+    [
+        ({}, "engine"),
+        ({"dtype": "bfloat16"}, "policy"),
+        ({"weights_dtype": "int8"}, "policy"),
+        ({"rank": 2}, "policy"),
+        ({"correction": "token"}, "policy"),
+        ({"engine": "vllm"}, "policy"),
+    ],
+)
+def test_old_logprobs_are_the_engines_by_themselves_only_where_it_is_the_policy(changes, source):
+    engine = changes.pop("engine", "torch")
+    config = run_config(old_logprobs="auto", **changes).changed(rollout={"engine": engine})
+    assert config.old_logprobs_from == source
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_an_engine_that_should_be_the_policy_and_is_not_stops_the_run(method):
+    config = run_config(method, learning_rate=0.5, old_logprobs="auto")
+    updated(config, engine_gap(make_actors(), 0.9e-3))
+    with pytest.raises(TrainingError, match=r"'auto': the engine's .* up to 0\.0011 nats") as e:
+        updated(config, engine_gap(make_actors(), 1.1e-3))
+    assert "set it to policy" in str(e.value)
+
+
+def test_rows_that_teach_nothing_are_scored_by_the_first_update_alone():
+    config, actors = run_config("grpo", old_logprobs="engine", kl_every=0), make_actors()
+    rollout = collect_rollout(config, actors, PROBLEMS[:4], step=1)
+    rollout.advantages[4:12] = 0.0  # the second group of each of two minibatches
+    rows = []
+    hook = actors.policy.base_model.register_forward_hook(lambda m, i, o: rows.append(len(i[0])))
+    optimizer = make_optimizer(actors.policy, 1e-3, config.train.betas, 0.0)
+    with hook:
+        record = update_policy(config, actors, optimizer, prepare(config, actors, rollout, 1))
+    assert sum(rows) == 8 + 4
+    assert record["engine_logprob_gap"] < 1e-4
+
+
 @pytest.mark.parametrize(("source", "ahead"), [("policy", 8), ("engine", 0)])
 def test_no_response_goes_through_the_model_more_often_than_needed(source, ahead):
     config, actors = run_config("grpo", old_logprobs=source), make_actors()
@@ -263,6 +305,7 @@ def test_no_response_goes_through_the_model_more_often_than_needed(source, ahead
     with hook:
         update_policy(config, actors, optimizer, prepare(config, actors, rollout, 1))
     # The second minibatch's 8 responses before the first update, then each minibatch once.
+    assert (rollout.advantages[8:] != 0.0).all()
     assert sum(rows) == ahead + 8 + 8
 
 

@@ -47,9 +47,10 @@ class RolloutConfig(SamplingConfig):
         "what the sampler's copy of the weights is rounded to; left out, float32, nothing is rounded",
         default="float32",
     )
-    old_logprobs: Literal["policy", "engine"] = setting(
+    old_logprobs: Literal["auto", "policy", "engine"] = setting(
         "whose log-probabilities the ratios of a rollout's later updates are taken to: the policy's, "
-        "scored again, or those that the engine sampled with"
+        "scored again, or those that the engine sampled with; auto takes the engine's where they are the "
+        "policy's: the torch engine in float32, all weights trained, none rounded"
     )
     correction: Literal["none", "token", "sequence", "token_mask", "sequence_mask"] = setting(
         "importance weights that correct for the engine's probabilities differing from the policy's, per "

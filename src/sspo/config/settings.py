@@ -232,6 +232,17 @@ class RunConfig(_Run):
         return self
 
     @property
+    def old_logprobs_from(self) -> Literal["policy", "engine"]:
+        """What ``rollout.old_logprobs`` comes to; a correction weighs by the policy's own."""
+        rollout = self.rollout
+        if rollout.old_logprobs != "auto":
+            return rollout.old_logprobs
+        same_weights = rollout.engine == "torch" and not self.lora.rank
+        same_precision = rollout.weights_dtype == self.compute.dtype == "float32"
+        exact = same_weights and same_precision and rollout.correction == "none"
+        return "engine" if exact else "policy"
+
+    @property
     def updates_per_step(self) -> int:
         """Optimizer updates that a rollout is used for, in all of its epochs."""
         return self.train.updates_per_rollout * self.train.epochs

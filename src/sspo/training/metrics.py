@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ GRPO_CLIP = 0.2  # of the clip that every run is measured by, whatever its objec
 class UpdateStats:
     """Values of every token and response of a step's updates, summarised once at the end.
 
-    Pooling first makes every statistic independent of how minibatches were split.
+    A response with zero advantage is left out, as it gets no gradient. Pooling first makes every statistic
+    independent of how minibatches were split.
     """
 
     # By micro-batch: log-ratio, coefficient, mass and sign of every token; what else the loss says of
@@ -51,64 +52,66 @@ class UpdateStats:
             advantages: (B,).
             mask: (B, T).
         """
-        tokens = mask.bool()
+        teaches = advantages != 0.0
+        tokens = mask.bool() & teaches.unsqueeze(1)
         lengths = mask.sum(dim=1, keepdim=True, dtype=torch.float32).clamp(min=1.0)
         mass = (coefficients * advantages.unsqueeze(1) / lengths).abs().nan_to_num()
         positive = (advantages > 0).unsqueeze(1).expand_as(mask)
         of_tokens = {"coefficient": coefficients, "mass": mass, "positive": positive}
         of_tokens["log_ratio"] = stats["log_ratio"]
         found = {name: values[tokens] for name, values in of_tokens.items()}
-        self.parts.append({name: values.cpu() for name, values in (dict(stats) | found).items()})
+        found |= {name: values[teaches] for name, values in stats.items() if name != "log_ratio"}
+        self.parts.append({name: values.cpu() for name, values in found.items()})
 
     def summary(self) -> Metrics:
         """Statistics of the log-ratios (nats), gradient coefficients and sequence weights.
 
-        ``clip_fraction`` is the share of tokens with a non-zero advantage whose gradient is exactly
-        zero. ``coefficient_mean`` is the gradient relative to on-policy REINFORCE. It is also given
-        by the sign of the advantage A and the side of the ratio r: ``coefficient_pos_up`` is for
-        A > 0, r > 1. ``mass_pos_up`` is the share of the sum of |dL / d log pi| that such tokens
-        have; the four shares leave out tokens with r = 1 exactly.
+        ``clip_fraction`` is the share of tokens whose gradient is exactly zero. ``coefficient_mean`` is
+        the gradient relative to on-policy REINFORCE. It is also given by the sign of the advantage A and
+        the side of the ratio r: ``coefficient_pos_up`` is for A > 0, r > 1. ``mass_pos_up`` is the share
+        of the sum of |dL / d log pi| that such tokens have; the four shares leave out tokens with r = 1
+        exactly.
 
-        The dose of a regime is ``log_ratio_rms``; ``grpo_clip_share``, the share of tokens with a
-        non-zero advantage that GRPO's clip of 0.2 would cut off, whatever the objective; and
-        ``sequence_weight_distance``, the mean |weight - 1| of the objective's own sequence weights.
+        The dose of a regime is ``log_ratio_rms``; ``grpo_clip_share``, the share of tokens that GRPO's
+        clip of 0.2 would cut off, whatever the objective; and ``sequence_weight_distance``, the mean
+        |weight - 1| of the objective's own sequence weights.
 
-        A run that masks off-policy responses also has ``masked_responses``, their share of all
-        responses. One whose correction drops tokens has ``dropped_tokens``, the mean share of a response.
+        A run that masks off-policy responses also has ``masked_responses``, their share. One whose
+        correction drops tokens has ``dropped_tokens``, the mean share of a response. A statistic of
+        nothing is None (JSON null).
         """
         pooled = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
         log_ratio, coefficient = pooled["log_ratio"], pooled["coefficient"]
         positive, weight = pooled["positive"], pooled["sequence_weight"]
         mass = pooled["mass"].double()
         low, median, high = _quantiles(log_ratio, (0.01, 0.5, 0.99))
-        used = ~coefficient.isnan()
         ratio = log_ratio.exp()
         cut = torch.where(positive, ratio > 1.0 + GRPO_CLIP, ratio < 1.0 - GRPO_CLIP)
         record: Metrics = {
-            "log_ratio_min": log_ratio.min().item(),
+            "log_ratio_min": _of(log_ratio, torch.min),
             "log_ratio_p01": low,
             "log_ratio_p50": median,
             "log_ratio_p99": high,
-            "log_ratio_max": log_ratio.max().item(),
-            "log_ratio_var": log_ratio.var(unbiased=False).item(),
-            "log_ratio_rms": log_ratio.square().mean().sqrt().item(),
-            "sequence_weight_min": weight.min().item(),
-            "sequence_weight_max": weight.max().item(),
-            "sequence_weight_var": weight.var(unbiased=False).item(),
-            "sequence_weight_distance": (weight - 1.0).abs().mean().item(),
-            "grpo_clip_share": _mean(cut[used].float()),
-            "clip_fraction": _mean((coefficient[used] == 0.0).float()),
-            "coefficient_mean": _mean(coefficient[used]),
+            "log_ratio_max": _of(log_ratio, torch.max),
+            "log_ratio_var": _of(log_ratio, _variance),
+            "log_ratio_rms": _of(log_ratio, lambda values: values.square().mean().sqrt()),
+            "sequence_weight_min": _of(weight, torch.min),
+            "sequence_weight_max": _of(weight, torch.max),
+            "sequence_weight_var": _of(weight, _variance),
+            "sequence_weight_distance": _of((weight - 1.0).abs(), torch.mean),
+            "grpo_clip_share": _of(cut.float(), torch.mean),
+            "clip_fraction": _of((coefficient == 0.0).float(), torch.mean),
+            "coefficient_mean": _of(coefficient, torch.mean),
         }
         sides = {"up": log_ratio > 0.0, "down": log_ratio < 0.0}
         for sign, chosen in (("pos", positive), ("neg", ~positive)):
             for side, there in sides.items():
-                record[f"coefficient_{sign}_{side}"] = _mean(coefficient[used & chosen & there])
+                record[f"coefficient_{sign}_{side}"] = _of(coefficient[chosen & there], torch.mean)
                 record[f"mass_{sign}_{side}"] = _share(mass[chosen & there], mass)
         if "off_policy" in pooled:
-            record["masked_responses"] = _mean(pooled["off_policy"])
+            record["masked_responses"] = _of(pooled["off_policy"], torch.mean)
         if "dropped" in pooled:
-            record["dropped_tokens"] = _mean(pooled["dropped"])
+            record["dropped_tokens"] = _of(pooled["dropped"], torch.mean)
         return record
 
 
@@ -168,8 +171,10 @@ class RunLog:
         return self.folder / f"{name}.jsonl"
 
 
-def _quantiles(values: Tensor, at: tuple[float, ...]) -> list[float]:
+def _quantiles(values: Tensor, at: tuple[float, ...]) -> list[float] | list[None]:
     """Nearest-rank quantiles; torch.quantile refuses more than 2^24 values."""
+    if not len(values):
+        return [None] * len(at)
     ordered = values.sort().values
     return [ordered[round(q * (len(ordered) - 1))].item() for q in at]
 
@@ -180,6 +185,10 @@ def _share(part: Tensor, whole: Tensor) -> float | None:
     return part.sum().item() / total if total > 0.0 else None
 
 
-def _mean(values: Tensor) -> float | None:
-    """Mean, or None (JSON null) without values."""
-    return values.mean().item() if len(values) else None
+def _of(values: Tensor, statistic: Callable[[Tensor], Tensor]) -> float | None:
+    """A statistic, or None (JSON null) without values."""
+    return statistic(values).item() if len(values) else None
+
+
+def _variance(values: Tensor) -> Tensor:
+    return values.var(unbiased=False)

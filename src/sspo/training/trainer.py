@@ -4,12 +4,13 @@ It is GRPO's loop (arXiv 2402.03300) with another loss for each method. For all 
 differs from the textbook in these points:
 
 1) The KL term is off unless ``train.kl_coefficient`` is set.
-2) The policy itself scores the old log-probabilities, in the micro-batches of the update, so that
-   the first update of every rollout has ratio exactly 1. With ``rollout.old_logprobs: engine`` the
-   later updates take those that the engine sampled with.
+2) The first update of every rollout has ratio exactly 1, because the policy itself scores the old
+   log-probabilities, in the micro-batches of the update. The later updates take those that the engine
+   sampled with where they are the policy's (``rollout.old_logprobs``).
 3) Minibatches are whole prompt groups.
 4) The gradient of a minibatch does not depend on how it is split into micro-batches.
-5) A response with zero advantage counts in every mean but gets no backward pass.
+5) A response with zero advantage counts in every mean of a loss but gets no backward pass, and in later
+   updates no forward pass.
 6) With ``rollout.lag`` responses wait in a queue, as in asynchronous training: a step updates on
    those that the policy sampled that many updates before.
 7) The seed of a response is a hash of run seed, step, problem and sample, not a generator's state.

@@ -1,9 +1,10 @@
 """From a rollout to new weights: old log-probabilities, minibatches, gradients, optimizer steps.
 
-Two kinds of work cannot change a result and are left out. The first update of a rollout finds the
-policy as it was at rollout time, so its forward pass also gives the old log-probabilities; only later
-updates need a pass of their own for them, or take the engine's (``rollout.old_logprobs``). Responses
-with zero advantage, whose group has equal rewards, count in every mean but are not differentiated.
+Two kinds of work are left out. The first update of a rollout finds the policy as it was at rollout time,
+so its forward pass also gives the old log-probabilities; later updates take the engine's where they are
+the policy's (``rollout.old_logprobs``), and need a pass of their own elsewhere. Responses with zero
+advantage, whose group has equal rewards, count in every mean of a loss but are not differentiated, and
+not scored again once they have been.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class PoisonedUpdateError(TrainingError):
         super().__init__(f"{run}: step {step}, update {update}: {found}; nothing was updated")
 
 
+LARGEST_GAP = (
+    1e-3  # nats between an engine and a policy that share weights and precision; 5e-5 is common
+)
 SUMS = ("tokens", "entropy", "gap", "largest_gap", "kl_tokens", "kl")  # of what a scorer measures
 
 
@@ -82,7 +86,9 @@ class Scorer:
             "chunk_tokens": config.train.chunk_tokens,
             "dtype": config.compute.dtype,
         }
-        self.from_engine = config.rollout.old_logprobs == "engine"
+        self.from_engine = config.old_logprobs_from == "engine"
+        chosen = self.from_engine and config.rollout.old_logprobs == "auto"
+        self.run, self.largest_allowed = config.run, LARGEST_GAP if chosen else math.inf
         self.tokens = self.entropy = self.gap = self.largest_gap = 0.0
         self.kl_tokens = self.kl = 0.0
 
@@ -129,6 +135,12 @@ class Scorer:
         gaps = ((micro.old_logprobs - micro.engine_logprobs) * mask).abs()
         self.gap += gaps.sum().item()
         self.largest_gap = max(self.largest_gap, gaps.max().item())
+        if self.largest_gap > self.largest_allowed:
+            raise TrainingError(
+                f"{self.run}: rollout.old_logprobs = 'auto': the engine's log-probabilities are up to "
+                f"{self.largest_gap:.2g} nats from the policy's, more than {LARGEST_GAP:g}; set it to "
+                "policy, and report this as a defect"
+            )
         self._observe_kl(micro)
 
     def _observe_kl(self, micro: MicroBatch) -> None:
@@ -241,6 +253,8 @@ def accumulate_gradient(
     rows = sum(len(micro.advantages) for micro in minibatch)
     total = 0.0
     for micro, count in zip(minibatch, counts, strict=True):
+        if micro.old_logprobs is not None and not micro.differentiate:
+            continue  # its part of the loss and of the gradient is 0
         logprobs = scorer.score(micro)
         loss, grad = response_gradient(config, logprobs, micro, count / sum(counts), rows, stats)
         total += loss
