@@ -151,7 +151,21 @@ def test_a_base_model_differs_from_the_main_one_in_what_it_names():
     assert {k for k in base if base[k] != second[k]} == {"seed"}
     assert {k for k in base if base[k] != letters[k]} == {"characters"}
     assert places["bases/letters/data"] == {**places["data"], "name": "count"}
-    assert "bases/second/data" not in places
+    assert not any(f"bases/{name}" in places for name in ("second/data", "letters/evaluation"))
+
+
+def test_longer_responses_of_a_base_model_reach_its_warm_up_its_runs_and_their_evaluation_alone():
+    cap = {"max_response_tokens": 100}
+    changes = {"bases": {"second": {"rollout": cap}}, "experiment": {"control": True}}
+    before, after = expand(study(experiment={"control": True})), expand(study(**changes))
+    own = {place for place in after if "-second-" in place} | {"bases/second"}
+    evaluation = after.pop("bases/second/evaluation")
+    assert {place for place in after if after[place] != before[place]} == own | {"settings"}
+    for place in own:
+        section = "rollout" if "rollout" in after[place] else "sampling"
+        assert after[place][section]["max_response_tokens"] == 100
+    assert evaluation["sampling"] == {**after["evaluation"]["sampling"], **cap}
+    assert evaluation["evaluation"] == after["evaluation"]["evaluation"]
 
 
 BAD = [

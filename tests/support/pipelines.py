@@ -56,7 +56,7 @@ TINY = {
 STUDY = {
     "bases": {
         "second": {"pretrain": {"seed": 1}},
-        "letters": {"task": {"name": "count"}},
+        "letters": {"task": {"name": "count"}, "rollout": {"max_response_tokens": 20}},
     },
     "regimes": {
         "stale": {

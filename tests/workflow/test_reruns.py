@@ -239,6 +239,7 @@ def test_a_run_learns_from_its_own_base_model_and_that_models_data(studied):
     assert own in commands["sspo-other-letters-s5"]
     evaluated = (studied.folder / "results/runs/sspo-other-letters-s5/eval.json").read_text()
     assert "--data results/bases/letters/data" in evaluated
+    assert "--config results/bases/letters/evaluation/config.json" in evaluated
     assert not (studied.folder / "results/bases/second/data").exists()
 
 

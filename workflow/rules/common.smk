@@ -10,7 +10,15 @@ from snakemake.logging import logger
 
 from sspo.config.errors import ConfigError
 from sspo.config.launch_file import read_launch
-from sspo.config.names import BASE, CONTROL, MAIN, TUNING, base_place, data_place
+from sspo.config.names import (
+    BASE,
+    CONTROL,
+    MAIN,
+    TUNING,
+    base_place,
+    data_place,
+    evaluation_place,
+)
 from sspo.config.profile import check_profile
 from sspo.config.settings import CheckpointConfig
 from sspo.config.yaml_files import read_yaml
@@ -130,6 +138,11 @@ def published_files(wildcards):
 def evaluated_splits(wildcards):
     """The files of the splits that a run, or a base model, is evaluated on."""
     return [data_file(f"{split}.jsonl")(wildcards) for split in config["evaluation"]["splits"]]
+
+
+def evaluation_of(wildcards):
+    """The place of the config that a run, or a base model, is evaluated by."""
+    return evaluation_place(CONFIGS, base_of(wildcards.place))
 
 
 def train_script(wildcards):

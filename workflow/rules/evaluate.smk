@@ -1,9 +1,9 @@
 rule evaluate:
     """Greedy and sampled completions of one checkpoint on the held-out splits."""
     input:
-        code("evaluate", config=CONFIGS["evaluation"]),
+        lambda wildcards: code("evaluate", config=CONFIGS[evaluation_of(wildcards)]),
         script=script("evaluate"),
-        config=f"{RESULTS}/evaluation/config.json",
+        config=lambda wildcards: f"{RESULTS}/{evaluation_of(wildcards)}/config.json",
         model=f"{RESULTS}/{{place}}/model/model.safetensors",
         data=data_file("summary.json"),
         splits=evaluated_splits,

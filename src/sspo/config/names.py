@@ -30,3 +30,8 @@ def model_places(configs: Mapping[str, Any]) -> dict[str, str]:
 def data_place(places: Collection[str], base: str) -> str:
     """The folder of a base model's problems: the main one's unless the places have one of its own."""
     return f"{base}/data" if f"{base}/data" in places else "data"
+
+
+def evaluation_place(places: Collection[str], base: str) -> str:
+    """The folder of the evaluation's config, for a base model and its runs."""
+    return f"{base}/evaluation" if f"{base}/evaluation" in places else "evaluation"

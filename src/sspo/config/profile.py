@@ -75,6 +75,10 @@ class BaseChanges(Section):
     task: JsonDict | None = setting("differences of the task", default=None)
     model: JsonDict | None = setting("differences of the model", default=None)
     pretrain: JsonDict | None = setting("differences of the warm-up", default=None)
+    rollout: JsonDict | None = setting(
+        "differences of rollout for this base model and its runs, such as longer responses",
+        default=None,
+    )
     checkpoint: JsonDict | None = setting("another published model to start from", default=None)
 
 

@@ -40,7 +40,8 @@ def expand_profile(profile: Profile, source: str, *, installed: bool = True) -> 
     """Every config of the experiment: place (a folder under the results) -> plain data.
 
     Places are ``data``, ``base``, for every further base model ``bases/{name}`` (and
-    ``bases/{name}/data`` where its task differs), ``evaluation``, ``tracking``, ``methods`` (labels and
+    ``bases/{name}/data`` where its task differs, ``bases/{name}/evaluation`` where its responses do),
+    ``evaluation``, ``tracking``, ``methods`` (labels and
     colours, for figures), ``settings`` (everything, for table T4), ``exact_study`` and
     ``exact_study/methods`` or ``tuning`` where the profile has such a section, and ``runs/{run}`` for
     every run of ``sspo.experiment.runs``.
@@ -64,12 +65,6 @@ def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
     runs = [*rl_runs(profile), *trials]
     longest = max(run.rollout.max_response_tokens for run in runs)
     found: dict[str, Section | JsonDict] = dict(_base_configs(profile, longest))
-    evaluation = EvaluationRun(
-        evaluation=profile.evaluation,
-        sampling=sampling(profile),
-        reward=profile.reward,
-        compute=computing(profile),
-    )
     if installed:
         check_installed(runs, profile.evaluation, profile.tracking)
     _check_launch_file(profile, runs)
@@ -77,7 +72,7 @@ def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
     if twice := [n for n, c in Counter(r.run for r in runs).items() if c > 1]:
         raise ConfigError(f"two runs are called {twice[0]}; rename the regime or the base")
     found |= {
-        "evaluation": evaluation,
+        "evaluation": _evaluation(profile),
         "tracking": profile.tracking,
         "methods": _looks(profile, profile.experiment.methods),
         "settings": _settings(profile),
@@ -102,6 +97,8 @@ def _base_configs(profile: Profile, longest: int) -> dict[str, Section]:
                 response = longest if variant.checkpoint else None
                 found[f"{base_place(name)}/data"] = _data_config(variant, response)
             found[base_place(name)] = _base_config(variant)
+            if changes and changes.rollout:
+                found[f"{base_place(name)}/evaluation"] = _evaluation(variant)
             _check_lengths(variant)
         except ConfigError as error:
             where = "" if name == BASE else f"bases.{name}: "
@@ -149,6 +146,15 @@ def _base_config(profile: Profile) -> PretrainConfig | ImportConfig:
         reward=profile.reward,
         compute=computing(profile).changed(threads=profile.pretrain.threads),
         characters=TASKS[profile.task.name].characters,
+    )
+
+
+def _evaluation(profile: Profile) -> EvaluationRun:
+    return EvaluationRun(
+        evaluation=profile.evaluation,
+        sampling=sampling(profile),
+        reward=profile.reward,
+        compute=computing(profile),
     )
 
 

@@ -28,8 +28,9 @@ def rl_runs(profile: Profile) -> list[RunConfig]:
     Raises:
         ConfigError: a combination that cannot run; names the key and the fix.
     """
+    variants = {base: profile.base_profile(base) for base in (BASE, *profile.bases)}
     return [
-        _rl_run(profile, method, (name, regime), base, seed)
+        _rl_run(variants[base], method, (name, regime), base, seed)
         for name, regime in _regimes(profile).items()
         for method in profile.experiment.methods
         for base, seed in product(regime.bases, regime.seeds)
@@ -46,13 +47,14 @@ def tuning_runs(profile: Profile) -> tuple[list[RunConfig], TuningConfig | None]
     if tuning is None:
         return [], None
     regime = Regime(bases=(tuning.base,), seeds=tuning.seeds, tuned=False)
+    variant = profile.base_profile(tuning.base)
     runs: list[RunConfig] = []
     trials: dict[str, list[JsonDict]] = {}
     for method in profile.experiment.methods:
         pairs = product(tuning.learning_rates, tuning.params[method])
         for i, (rate, params) in enumerate(pairs):
             found = [
-                _rl_run(profile, method, (TUNING, regime), tuning.base, seed, (i, rate, params))
+                _rl_run(variant, method, (TUNING, regime), tuning.base, seed, (i, rate, params))
                 for seed in tuning.seeds
             ]
             trial = {"learning_rate": rate, "params": params, "runs": [run.run for run in found]}
@@ -67,7 +69,8 @@ def control_runs(profile: Profile) -> list[ControlConfig]:
     experiment = profile.experiment
     if not experiment.control:
         return []
-    return [_control_run(profile, b, s) for b, s in product(experiment.bases, experiment.seeds)]
+    pairs = product(experiment.bases, experiment.seeds)
+    return [_control_run(profile.base_profile(base), base, seed) for base, seed in pairs]
 
 
 def check_params(method: str, objective: str, params: JsonDict) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sspo.config.launch_file import ONE_PROCESS, Launch, read_launch
-from sspo.config.names import TUNING, base_places, data_place, model_places
+from sspo.config.names import TUNING, base_places, data_place, evaluation_place, model_places
 from sspo.config.reading import JsonDict, Section, load_json
 from sspo.data.tasks import TASKS
 
@@ -78,7 +78,7 @@ def list_jobs(configs: Mapping[str, JsonDict], results: Path) -> list[Job]:
     jobs = [_job(configs[place], place, base, prompts[base], launch) for place, base in models]
     counts = {base: _problem_counts(configs, base, results) for base in prompts}
     evaluated = [job for job in jobs if job.regime != TUNING]
-    return jobs + [_evaluation(configs["evaluation"], job, counts[job.base]) for job in evaluated]
+    return jobs + [_evaluation(configs, job, counts[job.base]) for job in evaluated]
 
 
 def by_kind(jobs: Iterable[Job]) -> dict[str, list[Job]]:
@@ -163,7 +163,8 @@ def _job(config: JsonDict, place: str, base: str, prompt: int, launch: Launch) -
     return Job(TRAIN, place, base, config, prompt, cap, sampled, trained, launch)
 
 
-def _evaluation(config: JsonDict, job: Job, counts: Mapping[str, int]) -> Job:
+def _evaluation(configs: Mapping[str, JsonDict], job: Job, counts: Mapping[str, int]) -> Job:
+    config = configs[evaluation_place(configs, job.base)]
     evaluation, cap = config["evaluation"], config["sampling"]["max_response_tokens"]
     problems = sum(counts.get(split, 0) for split in evaluation["splits"])
     sampled = problems * (1 + evaluation["samples"])
