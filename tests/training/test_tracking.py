@@ -14,11 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from sspo.config.errors import ConfigError
+from sspo.config.installed import check_packages
 from sspo.config.settings import TrackingConfig
 from sspo.data.problems import read_jsonl
 from sspo.training.checkpoint import CheckpointStore
 from sspo.training.metrics import RunLog
-from sspo.training.tracking import TrackedLog, Tracker, check_packages, numbers
+from sspo.training.tracking import TrackedLog, Tracker, numbers
 from sspo.training.trainer import train
 from support.runs import PROBLEMS as PROMPTS
 from support.runs import make_actors, read_metrics, run_config

@@ -24,9 +24,9 @@ from sspo.config.study import (
 )
 from sspo.data.sources import DATA_SETS, HUB
 from sspo.data.tasks import TASKS
+from sspo.experiment.objectives import check_params
 from sspo.experiment.packages import check_installed
 from sspo.experiment.runs import (
-    check_params,
     computing,
     control_runs,
     rl_runs,
@@ -41,8 +41,8 @@ def expand_profile(profile: Profile, source: str, *, installed: bool = True) -> 
 
     Places are ``data``, ``base``, for every further base model ``bases/{name}`` (and
     ``bases/{name}/data`` where its task differs, ``bases/{name}/evaluation`` where its responses do),
-    ``evaluation``, ``tracking``, ``methods`` (labels and
-    colours, for figures), ``settings`` (everything, for table T4), ``exact_study`` and
+    ``evaluation``, ``tracking``, ``methods`` (labels and colours, for figures), ``settings`` (everything,
+    for table T4), ``exact_study`` and
     ``exact_study/methods`` or ``tuning`` where the profile has such a section, and ``runs/{run}`` for
     every run of ``sspo.experiment.runs``.
 

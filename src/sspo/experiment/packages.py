@@ -6,12 +6,12 @@ import importlib.util
 from collections.abc import Iterable
 
 from sspo.config.errors import ConfigError
+from sspo.config.installed import check_packages
 from sspo.config.profile import Profile
 from sspo.config.reading import JsonDict, plain
 from sspo.config.settings import RunConfig, TrackingConfig
 from sspo.config.study import EvaluationConfig
 from sspo.experiment.runs import rl_runs
-from sspo.training.tracking import check_packages
 
 
 def without_missing(profile: Profile, source: str) -> tuple[Profile, list[str]]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 
-from sspo.config.errors import ConfigError
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING
 from sspo.config.profile import Profile, Regime
 from sspo.config.reading import JsonDict, merged, parse, plain
 from sspo.config.rollout import SamplingConfig
 from sspo.config.settings import ComputeConfig, ControlConfig, RunConfig
 from sspo.config.study import TuningConfig
-from sspo.objectives.losses import check_objective
+from sspo.experiment.objectives import check_params
 
 OVERRIDABLE = ("advantages", "rollout", "train")
 
@@ -71,18 +70,6 @@ def control_runs(profile: Profile) -> list[ControlConfig]:
         return []
     pairs = product(experiment.bases, experiment.seeds)
     return [_control_run(profile.base_profile(base), base, seed) for base, seed in pairs]
-
-
-def check_params(method: str, objective: str, params: JsonDict) -> None:
-    """Try an objective with its parameters once.
-
-    Raises:
-        ConfigError: they cannot run.
-    """
-    try:
-        check_objective(objective, params)
-    except ValueError as error:
-        raise ConfigError(f"methods.{method}: {error}") from None
 
 
 def computing(profile: Profile) -> ComputeConfig:

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from sspo.config.errors import ConfigError
 from sspo.config.reading import load_json
+
+if TYPE_CHECKING:  # who reads completions needs no PyTorch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

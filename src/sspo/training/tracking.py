@@ -11,12 +11,11 @@ together have the same name and group.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from sspo.config.errors import ConfigError
+from sspo.config.installed import check_packages
 from sspo.config.settings import TrackingConfig
 from sspo.training.metrics import Metrics, RunLog
 
@@ -77,23 +76,6 @@ def numbers(record: Metrics) -> dict[str, float]:
         for key, value in record.items()
         if key != "step" and isinstance(value, int | float) and not isinstance(value, bool)
     }
-
-
-def check_packages(config: TrackingConfig) -> None:
-    """Check that the packages which tracking needs are installed.
-
-    Raises:
-        ConfigError: one is not; names the key and what to install.
-    """
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError(
-            "tracking: TensorBoard is not installed; run `pip install -r requirements.txt`"
-        )
-    if config.service != "none" and importlib.util.find_spec(config.service) is None:
-        raise ConfigError(
-            f"tracking.service = {config.service!r} but {config.service} is not installed; run "
-            f'`pip install --editable ".[{config.service}]"` or choose service none'
-        )
 
 
 def _open_tensorboard(folder: Path, first: int) -> Write:
