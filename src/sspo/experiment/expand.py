@@ -100,7 +100,7 @@ def _base_configs(profile: Profile, longest: int) -> dict[str, Section]:
                 response = longest if variant.checkpoint else None
                 found[f"{base_place(name)}/data"] = _data_config(variant, response)
             found[base_place(name)] = _base_config(variant)
-            if changes and changes.rollout:
+            if name != BASE and profile.bases[name].rollout:
                 found[f"{base_place(name)}/evaluation"] = _evaluation(variant)
             _check_lengths(variant)
         except ConfigError as error:
