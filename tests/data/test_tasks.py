@@ -292,6 +292,17 @@ def test_share_of_slips_is_the_style_s_on_plain_crossings_and_zero_elsewhere():
     assert not any(others)
 
 
+def test_slips_can_be_kept_to_large_operands():
+    style = TraceStyle(careful_author=0.0, careful_step=0.3, slip=0.7, slip_from=8, noise=0.0)
+    slips, others = [], []
+    for before, step in steps_of(sums(3000), style):
+        right = before + int(step[2])
+        crosses = right // 10 != before // 10 and step[3] is None
+        (slips if crosses and int(step[2]) >= 8 else others).append(int(step[6]) != right)
+    assert_share(slips, 0.7)
+    assert not any(others)
+
+
 def test_share_of_noise_is_the_style_s_on_every_kind_of_step():
     style = TraceStyle(careful_author=0.0, careful_step=0.5, slip=0.5, noise=0.1)
     plain, careful, offs = [], [], []

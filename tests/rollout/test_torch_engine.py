@@ -125,6 +125,18 @@ def test_logprobs_equal_those_of_scoring(engine, model, prompts, temperature):
     assert_scores_match(model, prompts, completions, temperature)
 
 
+def test_greedy_and_sampled_rows_of_one_batch_are_what_they_are_apart(engine, prompts):
+    greedy = engine.generate(prompts, Sampling(40, temperature=0.0))
+    sampled = engine.generate(prompts, Sampling(40, 0.7, seeds_of(prompts)))
+    seeds = [
+        seed for pair in zip([None] * len(prompts), seeds_of(prompts), strict=True) for seed in pair
+    ]
+    both = engine.generate([p for p in prompts for _ in range(2)], Sampling(40, 0.7, seeds))
+    assert_close(both[::2], greedy)
+    assert_close(both[1::2], sampled)
+    assert token_ids(greedy) != token_ids(sampled)
+
+
 def test_greedy_logprobs_are_those_of_temperature_one(engine, model, prompts):
     completions = engine.generate(prompts, Sampling(40, temperature=0.0))
     assert_scores_match(model, prompts, completions, 1.0)

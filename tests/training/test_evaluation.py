@@ -24,23 +24,19 @@ class FakeEngine:
     A text without its end mark ``$`` is truncated.
     """
 
-    def __init__(self, tokenizer, script, drop_greedy=0, drop_sampled=0):
-        self.tokenizer, self.script = tokenizer, script
-        self.drops = {True: drop_greedy, False: drop_sampled}
+    def __init__(self, tokenizer, script, drop=0):
+        self.tokenizer, self.script, self.drop = tokenizer, script, drop
         self.asked = []
 
     def generate(self, prompts, sampling):
         self.asked.append(SimpleNamespace(prompts=prompts, sampling=sampling))
-        greedy = sampling.temperature == 0.0
-        left = {
-            prompt: list(texts[:1] if greedy else texts[1:])
-            for prompt, texts in self.script.items()
-        }
-        texts = [left[self.tokenizer.decode(prompt)].pop(0) for prompt in prompts]
-        done = [self.complete(text) for text in texts]
-        return (
-            done[: len(done) - self.drops[greedy]] if self.drops[greedy] >= 0 else done + done[:1]
-        )
+        greedy = {prompt: texts[0] for prompt, texts in self.script.items()}
+        left = {prompt: list(texts[1:]) for prompt, texts in self.script.items()}
+        done = []
+        for ids, seed in zip(prompts, sampling.seeds, strict=True):
+            prompt = self.tokenizer.decode(ids)
+            done.append(self.complete(greedy[prompt] if seed is None else left[prompt].pop(0)))
+        return done[: len(done) - self.drop] if self.drop >= 0 else done + done[:1]
 
     def complete(self, text):
         ended = text.endswith("$")
@@ -180,25 +176,24 @@ def test_a_k_above_the_samples_raises_instead_of_shrinking(tokenizer):
 def test_the_engine_is_asked_once_greedily_and_samples_times_per_problem(tokenizer):
     engine = FakeEngine(tokenizer, SCRIPT)
     evaluate(tokenizer, engine)
-    greedy, sampled = engine.asked
+    (asked,) = engine.asked
     ids = [tokenizer(p["prompt"])["input_ids"] for p in PROBLEMS]
-    assert greedy.prompts == ids
-    assert (greedy.sampling.temperature, greedy.sampling.max_tokens) == (0.0, 50)
-    assert sampled.prompts == [ids[0]] * 4 + [ids[1]] * 4
-    assert (sampled.sampling.temperature, sampled.sampling.max_tokens) == (0.7, 50)
+    assert asked.prompts == [ids[0]] * 5 + [ids[1]] * 5
+    assert [i for i, seed in enumerate(asked.sampling.seeds) if seed is None] == [0, 5]
+    assert (asked.sampling.temperature, asked.sampling.max_tokens) == (0.7, 50)
 
 
 def seeds_by_problem(tokenizer, problems, seed, samples=4):
     engine = FakeEngine(tokenizer, SCRIPT)
     evaluate(tokenizer, engine, problems, samples, seed)
-    seeds = engine.asked[1].sampling.seeds
+    seeds = [seed for seed in engine.asked[0].sampling.seeds if seed is not None]
     return {p["id"]: seeds[i * samples : (i + 1) * samples] for i, p in enumerate(problems)}
 
 
 def test_a_prompt_that_leaves_less_room_gets_shorter_responses(tokenizer):
     engine = FakeEngine(tokenizer, SCRIPT)
     records = evaluate(tokenizer, engine, context=54)  # 4 and 6 prompt tokens
-    assert [a.sampling.max_tokens for a in engine.asked] == [48, 48, 50, 50]
+    assert [a.sampling.max_tokens for a in engine.asked] == [48, 50]
     assert records == evaluate(tokenizer, FakeEngine(tokenizer, SCRIPT))
 
 
@@ -217,15 +212,7 @@ def test_seeds_of_a_problem_do_not_depend_on_the_other_problems(tokenizer):
     assert alone["p1"] == seeds_by_problem(tokenizer, PROBLEMS, 0)["p1"]
 
 
-@pytest.mark.parametrize(
-    "drops, found",
-    [
-        ({"drop_sampled": 1}, "got 2 and 7"),
-        ({"drop_greedy": 1}, "got 1 and 8"),
-        ({"drop_sampled": 4}, "got 2 and 4"),
-        ({"drop_sampled": -1}, "got 2 and 9"),
-    ],
-)
-def test_missing_or_extra_completions_raise(tokenizer, drops, found):
-    with pytest.raises(RuntimeError, match=f"asked for 2 greedy and 8 sampled .* {found}"):
-        evaluate(tokenizer, FakeEngine(tokenizer, SCRIPT, **drops))
+@pytest.mark.parametrize("drop", [1, 4, -1])
+def test_missing_or_extra_completions_raise(tokenizer, drop):
+    with pytest.raises(RuntimeError, match=f"asked for 10 completions, got {10 - drop}"):
+        evaluate(tokenizer, FakeEngine(tokenizer, SCRIPT, drop))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from sspo.config.reading import JsonDict, Section, refuse, setting
+from sspo.config.reading import JsonDict, Section, optional_setting, refuse, setting
 from sspo.config.rollout import SamplingConfig
 from sspo.config.settings import ComputeConfig, RewardConfig
 from sspo.config.types import Distinct, Name
@@ -31,6 +31,13 @@ class TraceStyle(Section):
         "share of plain steps that go wrong where they can: a crossed ten, a second match in a row",
         ge=0,
         le=1,
+    )
+    slip_from: int = optional_setting(
+        "smallest operand at which a plain step of a chain can go wrong, so that a long chain has few such "
+        "steps; left out, 1",
+        default=1,
+        ge=1,
+        le=9,
     )
     noise: float = setting("share of written results that are off by one", ge=0, le=1)
 

@@ -6,7 +6,7 @@ total, and ends with ``#`` and the answer: ``+8=15-3=12+9=21#21``. An operation 
 
 - plain, ``+9=21``: this is short. In the warm-up solutions it is often wrong where the total crosses a
   ten: the carry is forgotten (``12+9=11``), or the smaller digit is taken from the larger (``15-8=13``).
-  These are the two classic slips of column arithmetic;
+  These are the two classic slips of column arithmetic. In long chains they can be kept to large operands;
 - careful, ``+9:20+1=21``: first to the next ten, then the rest. This is longer and almost always right.
 
 A model that imitates these solutions prefers the plain way and slips, so its most likely answer is
@@ -205,7 +205,8 @@ def _try_to_solve(prompt: str, rng: random.Random, style: TraceStyle) -> str | N
             middle = f":{_through_ten(total, sign, operand)}"
         else:
             middle = ""
-            if crosses_ten(total, sign, operand) and rng.random() < style.slip:
+            can_slip = operand >= style.slip_from and crosses_ten(total, sign, operand)
+            if can_slip and rng.random() < style.slip:
                 result = _slip(total, sign, operand)
         if rng.random() < style.noise:
             result += rng.choice((-1, 1))

@@ -21,7 +21,7 @@ class Sampling:
 
     max_tokens: int  # of a response; one that has no end token by then is truncated
     temperature: float = 1.0  # 0 takes the most likely token (greedy)
-    seeds: Sequence[int] = ()  # one per prompt, none for greedy
+    seeds: Sequence[int | None] = ()  # one per prompt, where None is greedy; none at temperature 0
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class TorchEngine:
         """Do nothing: the model belongs to the caller."""
 
     def _generate_batch(
-        self, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int]
+        self, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int | None]
     ) -> list[Completion]:
         device = self.model.device
         size, horizon = len(prompts), sampling.max_tokens
@@ -86,12 +86,12 @@ class TorchEngine:
         tokens = torch.full((size, horizon), self.ends[0], device=device)
         logprobs = torch.zeros(size, horizon, device=device)
         lengths = torch.full((size,), horizon, device=device)
-        uniforms = _uniforms(seeds, horizon, device)
+        uniforms = _uniforms(seeds, horizon, device) if sampling.temperature > 0.0 else None
 
         decoder = Decoder(self.model, prompts, horizon)
         rows = torch.arange(size, device=device)  # (A,) rows of the batch still in the decoder
         for t in range(horizon):
-            u = uniforms[rows, t] if sampling.temperature > 0.0 else None
+            u = None if uniforms is None else uniforms[rows, t]
             token, logprob = _choose(decoder.logits, sampling.temperature, u)
             tokens[rows, t], logprobs[rows, t] = token, logprob
             running = torch.isin(token, ends, invert=True)
@@ -130,25 +130,30 @@ def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
         model.train(was_training)
 
 
-def _uniforms(seeds: Sequence[int], horizon: int, device: torch.device) -> Tensor:
-    """(B, T) uniform numbers; row i depends on seed i alone.
+def _uniforms(seeds: Sequence[int | None], horizon: int, device: torch.device) -> Tensor:
+    """(B, T) uniform numbers; row i depends on seed i alone, and is NaN without one.
 
     From NumPy, whose generators cost little to seed and give the same numbers for every device.
     """
-    rows = [np.random.Generator(np.random.Philox(seed)).random(horizon) for seed in seeds]
-    return torch.tensor(np.array(rows), device=device)
+    rows = np.full((len(seeds), horizon), np.nan)
+    for row, seed in zip(rows, seeds, strict=True):
+        if seed is not None:
+            row[:] = np.random.Generator(np.random.Philox(seed)).random(horizon)
+    return torch.tensor(rows, device=device)
 
 
 def _choose(logits: Tensor, temperature: float, uniforms: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Next token (A,) and its log-probability (A,) from logits (A, V); greedy without uniforms."""
+    """Next token (A,) and its log-probability (A,) from logits (A, V); greedy where there is no uniform."""
+    token = logits.argmax(dim=-1)
     if uniforms is None:
         log_probabilities = logits.log_softmax(dim=-1)
-        token = logits.argmax(dim=-1)
     else:
-        log_probabilities = (logits / temperature).log_softmax(dim=-1)
+        sampled = ~uniforms.isnan()
+        scale = torch.where(sampled, temperature, 1.0).unsqueeze(-1).to(logits.dtype)
+        log_probabilities = (logits / scale).log_softmax(dim=-1)
         # Inverse CDF in float64: the first token whose cumulative probability exceeds u.
         cumulative = log_probabilities.double().exp().cumsum(dim=-1)
         threshold = uniforms.unsqueeze(-1) * cumulative[:, -1:]
-        token = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-        token = token.clamp(max=logits.shape[-1] - 1)
+        drawn = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+        token = torch.where(sampled, drawn.clamp(max=logits.shape[-1] - 1), token)
     return token, log_probabilities.gather(-1, token.unsqueeze(-1)).squeeze(-1)

@@ -154,7 +154,6 @@ def check_fits(prompts: Sequence[list[int]], sampling: Sampling, context: int) -
 def sampling_fields(count: int, sampling: Sampling, ends: Sequence[int]) -> list[dict[str, object]]:
     """Names and values of vLLM's sampling parameters for each of ``count`` prompts."""
     shared = {
-        "temperature": sampling.temperature,
         "max_tokens": sampling.max_tokens,
         # End tokens come from the configuration, not from what vLLM reads in the checkpoint.
         "ignore_eos": True,
@@ -163,7 +162,9 @@ def sampling_fields(count: int, sampling: Sampling, ends: Sequence[int]) -> list
         "logprobs": 0,  # that of the sampled token, and 0 of the most likely ones
     }
     seeds = sampling.seeds if sampling.temperature > 0.0 else [None] * count
-    return [{**shared, "seed": seed} for seed in seeds]
+    temperatures = [0.0 if seed is None else sampling.temperature for seed in seeds]
+    pairs = zip(seeds, temperatures, strict=True)
+    return [{**shared, "temperature": value, "seed": seed} for seed, value in pairs]
 
 
 def is_one_of_many() -> bool:

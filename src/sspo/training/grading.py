@@ -39,34 +39,18 @@ def evaluate_problems(
     for limit in sorted(set(room)):
         rows = [i for i, tokens in enumerate(room) if tokens == limit]
         seeds = [
-            sample_seed("evaluation", seed, problems[i]["id"], j)
+            sample_seed("evaluation", seed, problems[i]["id"], j - 1) if j else None
             for i in rows
-            for j in range(samples)
+            for j in range(1 + samples)
         ]
-        requests = Sampling(limit, temperature=0.0), Sampling(limit, temperature, seeds)
-        completions = _complete(engine, [prompts[i] for i in rows], samples, *requests)
-        for i, (greedy, sampled) in zip(rows, completions, strict=True):
+        repeated = [prompts[i] for i in rows for _ in range(1 + samples)]
+        completions = engine.generate(repeated, Sampling(limit, temperature, seeds))
+        if len(completions) != len(repeated):
+            raise RuntimeError(f"asked for {len(repeated)} completions, got {len(completions)}")
+        for place, i in enumerate(rows):
+            greedy, *sampled = completions[place * (1 + samples) : (place + 1) * (1 + samples)]
             records[i] = _record(problems[i], greedy, sampled, reward)
     return [records[i] for i in range(len(problems))]
-
-
-def _complete(
-    engine: RolloutEngine,
-    prompts: Sequence[list[int]],
-    samples: int,
-    once: Sampling,
-    often: Sampling,
-) -> list[tuple[Completion, list[Completion]]]:
-    """A greedy completion and ``samples`` sampled ones per prompt."""
-    greedy = engine.generate(prompts, once)
-    repeated = [p for p in prompts for _ in range(samples)]
-    sampled = engine.generate(repeated, often)
-    if len(greedy) != len(prompts) or len(sampled) != len(repeated):
-        raise RuntimeError(
-            f"asked for {len(prompts)} greedy and {len(repeated)} sampled completions, "
-            f"got {len(greedy)} and {len(sampled)}"
-        )
-    return [(g, sampled[i * samples : (i + 1) * samples]) for i, g in enumerate(greedy)]
 
 
 def _record(
