@@ -19,7 +19,7 @@ from setting import MODELS, spread, write
 
 WARM_UP = 3  # rollouts that are not counted
 # Kind -> worker script and where it gets the old log-probabilities (TRL's worker ignores that).
-KINDS = {"trl": ("trl", ""), "native": ("native", "policy"), "sampled": ("native", "engine")}
+KINDS = {"trl": ("trl", ""), "native": ("native", "auto"), "scored": ("native", "policy")}
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     paths = parser.parse_args()
     rows = []
     for threads in sorted({1, min(2, os.cpu_count() or 1)}):
-        for policy in MODELS:
+        for policy in (name for name, place in MODELS.items() if (paths.results / place).is_dir()):
             rows.append(compare(paths.results, policy, threads, paths.rounds, paths.rollouts))
             write(paths.output, "batch", rows)
 

@@ -42,8 +42,8 @@ def rows(results: dict) -> list[str]:
             ("trl_tokens_per_s", "TRL, tokens/s"),
             ("native_tokens_per_s", "native, tokens/s"),
             ("native_over_trl", "**native over TRL**"),
-            ("sampled_tokens_per_s", "native, `old_logprobs: engine`, tokens/s"),
-            ("sampled_over_trl", "**native, `old_logprobs: engine`, over TRL**"),
+            ("scored_tokens_per_s", "native, `old_logprobs: policy`, tokens/s"),
+            ("scored_over_trl", "**native, `old_logprobs: policy`, over TRL**"),
         ):
             digits = 2 if key.endswith("over_trl") else 0
             lines.append(line(f"RL batch, {where}: {title}", b[key], digits))

@@ -10,15 +10,14 @@ from pathlib import Path
 
 from setting import Setting
 
-from sspo.config.settings import ComputeConfig, RunConfig
+from sspo.config.settings import RunConfig
 from sspo.data.batching import batches
 from sspo.data.problems import Record
-from sspo.models.policy import load_model, load_tokenizer
 from sspo.models.torch_setup import set_up_torch
 from sspo.rewards.exact import exact_reward
-from sspo.rollout.torch_engine import TorchEngine
 from sspo.training.minibatches import Rollout
 from sspo.training.optim import make_optimizer
+from sspo.training.setup import load_actors
 from sspo.training.trainer import collect_rollout
 from sspo.training.update import Actors, prepare, update_policy
 
@@ -26,10 +25,9 @@ from sspo.training.update import Actors, prepare, update_policy
 def main(setting: Setting, threads: int, rollouts: int, old_logprobs: str) -> None:
     config, problems = setting.config, setting.problems
     config = config.changed(rollout={"old_logprobs": old_logprobs})
-    set_up_torch(ComputeConfig(device="cpu", dtype="float32", threads=threads))
-    policy, tokenizer = load_model(setting.model), load_tokenizer(setting.model)
-    engine = TorchEngine(policy, tokenizer, shares_policy=True)
-    actors = Actors(policy, None, engine, tokenizer, exact_reward, dict)
+    config = config.changed(compute={"threads": threads}, train={"kl_every": 0})
+    set_up_torch(config.compute)
+    actors = load_actors(config, setting.model, exact_reward)
     seconds, tokens = [], []
     steps = train_steps(config, actors, problems, rollouts)
     for _ in range(rollouts):
