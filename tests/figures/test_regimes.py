@@ -9,7 +9,7 @@ from sspo.evidence.intervals import mean_interval
 from sspo.figures.inputs import short_params
 from sspo.figures.regimes import MASSES, SWEPT
 from sspo.figures.registry import load
-from sspo.figures.verdicts import COLORS
+from sspo.figures.verdicts import LOOKS
 from support.evidence_frames import evidence_frames, make_steps
 from support.paths import CLAIMS_PLAN
 
@@ -103,12 +103,15 @@ def test_verdicts_show_every_deciding_comparison_of_the_main_regime(frames):
     rows = frames["comparisons"].query("primary and regime == 'main'").dropna(subset="effect")
     for panel, claim in zip(figure.axes, ("faster", "stabler", "better"), strict=True):
         part = rows[rows["claim"] == claim]
-        points = [line for line in panel.lines if line.get_marker() == "o"]
+        points = [line for line in panel.lines if line.get_marker() in "osv^"]
         assert [line.get_xdata()[0] for line in points] == pytest.approx(list(part["effect"]))
-        colors = [matplotlib.colors.to_hex(line.get_color()) for line in points]
-        assert colors == [matplotlib.colors.to_hex(COLORS[v]) for v in part["verdict"]]
-        bars = [s[:, 0] for c in panel.collections for s in c.get_segments()]
-        assert np.allclose(bars, part[["low", "high"]].to_numpy(dtype=float))
+        for line, verdict in zip(points, part["verdict"], strict=True):
+            color, marker = LOOKS[verdict]
+            assert line.get_marker() == marker
+            assert matplotlib.colors.same_color(line.get_color(), color)
+        bars = np.array([s[:, 0] for c in panel.collections for s in c.get_segments()])
+        assert np.allclose(bars[::2], part[["wide_low", "wide_high"]].to_numpy(dtype=float))
+        assert np.allclose(bars[1::2], part[["low", "high"]].to_numpy(dtype=float))
 
 
 @pytest.mark.parametrize(

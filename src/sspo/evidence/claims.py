@@ -4,20 +4,24 @@ A protocol, written before the runs, says which methods stand for SSPO, which ar
 measure speaks for which claim, and how large a gain would matter. Everything else is computed.
 
 A comparison takes one claim, measure, regime, SSPO variant and baseline. It looks at the differences over
-paired runs, one pair per base model and seed, turned so that positive speaks for SSPO:
+paired runs, one pair per base model and seed, turned so that positive speaks for SSPO. With the smallest
+effect of interest as margin it is
 
-- supported: the difference is above 0 beyond chance, and at least the smallest effect of interest;
-- contradicted: the difference is below the smallest effect of interest beyond chance, so the data rule
-  out a gain that would matter. A loss is a special case of this;
-- undecided: neither holds, or there are fewer than ``minimum_pairs`` pairs.
+- a gain: the difference is above 0 beyond chance, and at least the margin;
+- worse: it is below 0 beyond chance, and by at least the margin;
+- no gain: it is above minus the margin and below the margin, both beyond chance. The two are as good as
+  equal, and neither a gain nor a harm that would matter is left;
+- undecided: none of these holds, or there are fewer than ``minimum_pairs`` pairs.
 
-"Beyond chance" means a one-sided test at (1 - level) / 2. Its p-value is adjusted (Holm) over all
-comparisons of a claim's primary measures in one regime. Secondary measures are adjusted apart from them.
+"Beyond chance" means a one-sided test at (1 - level) / 2. Its p-value is adjusted (Holm) over a family: all
+comparisons of a claim's primary measures in the deciding regimes together, and in each other regime by
+itself. Secondary measures are adjusted apart from them.
 
-A claim says "than every baseline". For one SSPO variant it is supported if every primary comparison of
-the deciding regimes is, contradicted if any is, and else undecided. The other regimes get verdicts of
-their own, which say how far the answer carries. For SSPO as a whole a claim is supported if it is for
-some variant, contradicted if it is for all, and else undecided. Secondary measures never decide.
+A claim says "than every baseline". For one SSPO variant it is a gain if every primary comparison of the
+deciding regimes is, worse if any is, no gain if any is and none is worse, and else undecided. The other
+regimes get verdicts of their own, which say how far the answer carries. For SSPO as a whole a claim is a
+gain if it is for some variant; worse, or no gain, if no variant is left that could have one; and else
+undecided. Secondary measures never decide.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 from pandas import DataFrame, Series
 
@@ -38,9 +43,10 @@ from sspo.evidence.comparisons import holm, improvement_interval, signed_rank_p_
 from sspo.evidence.intervals import hierarchical_interval, mean_interval
 from sspo.evidence.protocol import CLAIMS, Measure, Protocol
 
-Verdict = Literal["supported", "contradicted", "undecided"]
+Verdict = Literal["gain", "no gain", "worse", "undecided"]
 
 PAIR = ["base", "seed"]
+P_VALUES = ("p_gain", "p_harm", "p_no_gain", "p_no_harm")
 TESTS = {"t": t_p_value, "signed_rank": signed_rank_p_value}
 
 
@@ -51,9 +57,11 @@ class Comparison:
     Attributes:
         n: paired runs.
         missing: runs of either method without a partner or without a value.
-        effect: mean paired difference; ``low`` and ``high`` are its t interval at the protocol's level.
-        p_gain: adjusted p-value of the test that the difference is above 0.
-        p_no_gain: adjusted p-value of the test that it is below the smallest effect of interest.
+        effect: mean paired difference; ``low`` and ``high`` are its t interval at the protocol's level,
+            ``wide_low`` and ``wide_high`` the one that holds for all comparisons of the family together.
+        p_gain: adjusted p-value of the test that the difference is above 0; ``p_harm`` that it is below.
+        p_no_gain: adjusted p-value of the test that it is below the smallest effect of interest;
+            ``p_no_harm`` that it is above minus that.
         sspo_mean, baseline_mean: means over the paired runs, in the measure's own direction.
         chance: probability that a run of SSPO beats a run of the baseline; ``chance_low`` and
             ``chance_high`` are its interval.
@@ -74,9 +82,13 @@ class Comparison:
     effect: float | None = None
     low: float | None = None
     high: float | None = None
+    wide_low: float | None = None
+    wide_high: float | None = None
     smallest_effect: float
     p_gain: float = 1.0
     p_no_gain: float = 1.0
+    p_harm: float = 1.0
+    p_no_harm: float = 1.0
     verdict: Verdict = "undecided"
     sspo_mean: float | None = None
     baseline_mean: float | None = None
@@ -115,7 +127,7 @@ def compare(
         for baseline in protocol.baselines
     ]
     if protocol.multiplicity == "holm":
-        found = _adjusted(found)
+        found = _adjusted(protocol, found)
     return [dataclasses.replace(c, verdict=decide(protocol, c)) for c in found]
 
 
@@ -124,10 +136,12 @@ def decide(protocol: Protocol, comparison: Comparison) -> Verdict:
     error = (1.0 - protocol.level) / 2.0
     if comparison.n < protocol.minimum_pairs or comparison.effect is None:
         return "undecided"
-    if comparison.p_no_gain <= error:
-        return "contradicted"
     if comparison.p_gain <= error and comparison.effect >= comparison.smallest_effect:
-        return "supported"
+        return "gain"
+    if comparison.p_harm <= error and comparison.effect <= -comparison.smallest_effect:
+        return "worse"
+    if max(comparison.p_no_gain, comparison.p_no_harm) <= error:
+        return "no gain"
     return "undecided"
 
 
@@ -159,19 +173,19 @@ def overall(protocol: Protocol, comparisons: Sequence[Comparison]) -> JsonDict:
 
 
 def every_baseline(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict on "than every baseline": supported if all are, contradicted if any is."""
+    """The verdict on "than every baseline": a gain if all are, else the worst that is known of any."""
     found = set(verdicts)
-    if "contradicted" in found:
-        return "contradicted"
-    return "supported" if found == {"supported"} else "undecided"
+    if found == {"gain"}:
+        return "gain"
+    known: list[Verdict] = ["worse", "no gain"]
+    return next((verdict for verdict in known if verdict in found), "undecided")
 
 
 def some_variant(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict on "for some variant": supported if any is, contradicted if all are."""
+    """The verdict on "for some variant": a gain if any is, and none only if none is undecided."""
     found = set(verdicts)
-    if "supported" in found:
-        return "supported"
-    return "contradicted" if found == {"contradicted"} else "undecided"
+    best: list[Verdict] = ["gain", "undecided", "no gain", "worse"]
+    return next((verdict for verdict in best if verdict in found), "undecided")
 
 
 def paired_values(runs: DataFrame, column: str, methods: Sequence[str]) -> DataFrame:
@@ -252,7 +266,9 @@ def _difference(protocol: Protocol, measure: Measure, pairs: DataFrame) -> JsonD
         "chance_low": chance.low,
         "chance_high": chance.high,
         "p_gain": test(differences),
+        "p_harm": test(-differences),
         "p_no_gain": test(-differences, above=-measure.smallest_effect),
+        "p_no_harm": test(differences, above=-measure.smallest_effect),
         "by_base": {str(base): float(effect) for base, effect in by_base.items()},
     }
 
@@ -291,18 +307,33 @@ def _over_problems(
     return {"problems": problems, "problems_low": found.low, "problems_high": found.high}
 
 
-def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Holm's adjustment within each claim and regime, primary and secondary measures apart."""
-    result, families = list(comparisons), defaultdict(list)
-    for i, c in enumerate(result):
-        families[c.claim, c.primary, c.regime].append(i)
+def _adjusted(protocol: Protocol, comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Holm's adjustment within each family, and intervals that hold for the whole family (Bonferroni)."""
+    families: dict[tuple[object, ...], list[Comparison]] = defaultdict(list)
+    for c in comparisons:
+        regime = "" if c.regime in protocol.deciding_regimes else c.regime
+        families[c.claim, c.primary, regime].append(c)
+    adjusted: dict[int, Comparison] = {}
     for family in families.values():
-        for name in ("p_gain", "p_no_gain"):
-            adjusted = holm([getattr(result[i], name) for i in family])
-            for i, p in zip(family, adjusted, strict=True):
-                changes: JsonDict = {name: float(p)}
-                result[i] = dataclasses.replace(result[i], **changes)
-    return result
+        columns = {name: holm([getattr(c, name) for c in family]) for name in P_VALUES}
+        for i, c in enumerate(family):
+            changes: JsonDict = {name: float(values[i]) for name, values in columns.items()}
+            adjusted[id(c)] = dataclasses.replace(
+                c, **changes, **_widened(c, protocol, len(family))
+            )
+    return [adjusted[id(c)] for c in comparisons]
+
+
+def _widened(c: Comparison, protocol: Protocol, comparisons: int) -> JsonDict:
+    """The t interval at the level that all of so many intervals hold together."""
+    if c.effect is None or c.low is None:
+        return {}
+    usual, wide = (
+        float(scipy.stats.t.ppf(0.5 + (1.0 - (1.0 - protocol.level) / count) / 2.0, c.n - 1))
+        for count in (1, comparisons)
+    )
+    half = (c.effect - c.low) * wide / usual
+    return {"wide_low": c.effect - half, "wide_high": c.effect + half}
 
 
 def _number(value: float) -> float | None:

@@ -35,7 +35,8 @@ def claims_page(report: JsonDict, labels: Mapping[str, str]) -> str:
         "# The verdicts\n",
         f"Decided in: {deciding}. Effects are paired differences, positive where they speak for the "
         f"first method, with a {plan['level']:.0%} t interval; p-values and verdicts by "
-        "`workflow/claims.yaml` and `sspo.evidence.claims`.\n",
+        "`workflow/claims.yaml` and `sspo.evidence.claims`. No gain means that the two are equal within "
+        "the smallest effect of interest, worse that the first method is behind by at least that.\n",
         _verdicts(report, labels, regimes),
     ]
     for claim, text in CLAIM_TEXT.items():
@@ -83,8 +84,8 @@ def _by_measure(
 
 
 def _comparisons(comparisons: Sequence[JsonDict], labels: Mapping[str, str]) -> str:
-    head = ("regime", "method", "against", "its mean", "other's", "effect", "p of a gain",
-            "p of none that matters", "pairs", "verdict")  # fmt: skip
+    head = ("regime", "method", "against", "its mean", "other's", "effect", "p of a gain", "p of harm",
+            "p of no gain that matters", "pairs", "verdict")  # fmt: skip
     rows = [
         (
             c["regime"],
@@ -94,6 +95,7 @@ def _comparisons(comparisons: Sequence[JsonDict], labels: Mapping[str, str]) -> 
             _number(c["baseline_mean"]),
             _interval(c),
             f"{c['p_gain']:.2g}",
+            f"{c['p_harm']:.2g}",
             f"{c['p_no_gain']:.2g}",
             str(c["n"]),
             c["verdict"],

@@ -82,6 +82,7 @@ def comparison_sentence(protocol: Protocol, c: Comparison, labels: Mapping[str, 
     adjusted = "" if protocol.multiplicity == "none" else "adjusted "
     return (
         f"{head}: {c.effect:+.3g} in its favour ({interval}, {c.n} paired runs{censored}; {adjusted}"
-        f"p of a gain {c.p_gain:.2g}, of none above {c.smallest_effect:g} {c.p_no_gain:.2g}): "
+        f"p of a gain {c.p_gain:.2g}, of harm {c.p_harm:.2g}, of neither above {c.smallest_effect:g} "
+        f"{max(c.p_no_gain, c.p_no_harm):.2g}): "
         f"{c.verdict}."
     )
