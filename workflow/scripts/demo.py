@@ -1,0 +1,126 @@
+"""Train the first run of a profile and show it live; at the end, a figure and a table of before and after.
+
+Everything is done by the pipeline's own rules. Ctrl-C stops it, and the same command goes on.
+"""
+
+import argparse
+import gzip
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sspo.config.errors import ConfigError
+from sspo.config.profile import read_profile
+from sspo.experiment.runs import rl_runs
+from sspo.pipeline.script import run
+
+POLL_SECONDS = 0.5
+WIDTH = 58  # letters of a sample answer
+RULE = re.compile(r"^(?:local)?rule (\w+):", re.MULTILINE)
+WILDCARDS = re.compile(r"^ +wildcards: (.*)$", re.MULTILINE)
+PHASES = {  # rule, and its wildcards where it says more -> what is being done
+    "import_base": "unpacking the model",
+    "prepare_data": "drawing problems",
+    "evaluate place=base": "asking the untrained model the held-out problems",
+    "train": "training: all that it learns from is the reward of whole answers",
+    "evaluate": "asking the trained model the held-out problems",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="a profile")
+    parser.add_argument("--cores", default="all", help="as Snakemake is given")
+    arguments = parser.parse_args()
+    profile = read_profile([arguments.config])
+    results, figures = Path(profile.results_dir), Path(profile.figures_dir)
+    first = rl_runs(profile)[0].run
+    results.mkdir(parents=True, exist_ok=True)
+    log = results / "demo.log"
+    began = time.monotonic()
+    with log.open("wb") as output:
+        pipeline = subprocess.Popen(
+            ["snakemake", "--cores", arguments.cores, "--configfile", str(arguments.config),
+             "--", str(figures / "before_after.png")],
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            for line in live(log, results / "runs" / first, profile.train.steps, pipeline):
+                print(f"{time.monotonic() - began:5.0f} s  {line}", flush=True)
+        except KeyboardInterrupt:
+            pipeline.wait()  # the terminal has interrupted it, too
+            sys.exit("\nstopped; the same command goes on from the last saved step")
+    if pipeline.returncode:
+        tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
+        raise ConfigError(f"the pipeline failed; the end of {log}:\n{tail}")
+    print(f"\n{(figures / 'before_after.md').read_text()}")
+    print(f"figure: {figures / 'before_after.png'}")
+    print(f"curves: tensorboard --logdir {results}/runs; every metric: {results}/runs/{first}/metrics.jsonl")
+    print(f"what next: change a value in {arguments.config} and run this again, for example the objective")
+    print("  (methods: one of config/default.yaml), train.learning_rate or the problems (gym_data)")
+
+
+def live(
+    log: Path, folder: Path, steps: int, pipeline: subprocess.Popen
+) -> Iterator[str]:
+    """A line for every phase and step of the run in ``folder``, as they come, until the pipeline is done."""
+    said = list[str]()
+    shown, fresh = 0, False  # a run that is to be made anew may be there still
+    done = False
+    while not done:
+        done = pipeline.poll() is not None
+        for text in phases(log.read_text(errors="replace"))[len(said) :]:
+            said.append(text)
+            yield text
+        fresh = fresh or (PHASES["train"] in said and not (folder / "metrics.jsonl").exists())
+        for record in read_steps(folder)[shown:] if fresh else []:
+            shown += 1
+            yield step_line(record, steps)
+        time.sleep(0 if done else POLL_SECONDS)
+
+
+def phases(log: str) -> list[str]:
+    """What the pipeline has begun so far, by its log, in which a paragraph announces a job."""
+    found = []
+    for paragraph in log.split("\n\n")[:-1]:
+        if rule := RULE.search(paragraph):
+            wildcards = WILDCARDS.search(paragraph)
+            whole = f"{rule[1]} {wildcards[1] if wildcards else ''}"
+            found.append(PHASES.get(whole, PHASES.get(rule[1])))
+    return [text for text in found if text]
+
+
+def read_steps(folder: Path) -> list[dict]:
+    """The steps of a run, also of one at work: their metrics, each with its first response."""
+    if (folder / "rollouts.jsonl.gz").exists():
+        metrics = (folder / "metrics.jsonl").read_text()
+        rollouts = gzip.decompress((folder / "rollouts.jsonl.gz").read_bytes()).decode()
+    else:
+        files = [folder / "checkpoint" / f"{name}.jsonl" for name in ("metrics", "rollouts")]
+        metrics, rollouts = (f.read_text() if f.exists() else "" for f in files)
+    first: dict[int, str] = {}
+    for kept in rows(rollouts):
+        first.setdefault(kept["step"], kept["response"])
+    return [{**r, "response": first[r["step"]]} for r in rows(metrics) if r["step"] in first]
+
+
+def rows(text: str) -> list[dict]:
+    """The JSON objects of whole lines; the last line may still be written."""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def step_line(record: dict, steps: int) -> str:
+    sample = " ".join(record["response"].split())
+    shown = sample if len(sample) <= WIDTH else sample[: WIDTH - 3] + "..."
+    return (
+        f"step {record['step']:>2}/{steps}  reward {record['reward']:.2f}  {record['response_tokens']:4.1f} "
+        f"tokens  e.g. {json.dumps(shown, ensure_ascii=False)}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)
