@@ -14,7 +14,7 @@ import atheris
 from sspo.rollout.engine import Completion
 
 with atheris.instrument_imports(include=["sspo"]):
-    from sspo.rewards import answers, exact, math, notation, worker
+    from sspo.rewards import answers, exact, math, notation, number
 
 LIMIT = 200
 
@@ -22,16 +22,13 @@ LIMIT = 200
 class StandIn:
     """Answers as the checker does, after checking that the question keeps its bounds."""
 
-    def start(self) -> bool:
-        return True
-
-    def ask(self, gold: str, answer: str) -> str:
+    def compare(self, gold: str, answer: str) -> str:
         assert len(gold) <= 2 * LIMIT and len(answer) <= 2 * LIMIT
         first, second = notation.read_answer(gold), notation.read_answer(answer)
-        return worker.CORRECT if first == second else worker.TIMEOUT
+        return "correct" if first == second else "timeout"
 
 
-math._Checker = lambda config: StandIn()
+math.Checker = lambda config: StandIn()
 REWARD = math.MathReward(SimpleNamespace(max_characters=LIMIT))
 
 
@@ -40,7 +37,7 @@ def check_one(data: bytes) -> None:
     gold = provider.ConsumeUnicode(provider.ConsumeIntInRange(0, 40))  # surrogates too
     finish = provider.PickValueInList(["stop", "stop", "length"])
     text = provider.ConsumeUnicode(provider.remaining_bytes())
-    for reward in (exact.exact_reward, REWARD):
+    for reward in (exact.exact_reward, number.number_reward, REWARD):
         for given in (text, rf"\boxed{{{text}}}", f"####{text}"):
             found = reward(gold, Completion([], given, finish, []))
             assert found.value == float(found.reason == "correct")

@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sspo.config.errors import ConfigError
-from sspo.rewards import math as math_reward
+from sspo.rewards import checker
 from sspo.rewards.answers import as_integer
 from sspo.rewards.base import check_golds
 from sspo.rewards.math import MathReward
-from sspo.rewards.worker import CORRECT, WRONG
 from sspo.rollout.engine import Completion
 from support.checker import CONFIG, boxed, reason
 
@@ -170,7 +169,7 @@ def test_the_stated_answer_is_handed_on_for_votes(reward):
 def test_a_bomb_ends_within_its_limits(reward, bomb):
     process, began = reward._checker._process, time.monotonic()
     assert reason(reward, r"\frac{1}{7}", bomb) in {"wrong", "timeout", "crashed"}
-    assert time.monotonic() - began < math_reward.PATIENCE * CONFIG.time_limit
+    assert time.monotonic() - began < checker.PATIENCE * CONFIG.time_limit
     assert reward._checker._process is process  # its fork ended, not the checker
     assert reason(reward, r"\frac{1}{2}", "0.5") == "correct"
 
@@ -203,9 +202,9 @@ def test_the_fast_path_of_integers_agrees_with_the_checker(reward, data):
     )
     gold = data.draw(written)
     answer = data.draw(st.one_of(written, st.just(gold), st.just(str(as_integer(gold)))))
-    verdict = reward._checker.ask(gold, answer)
-    assert (verdict == CORRECT) == (as_integer(gold) == as_integer(answer))
-    assert reason(reward, gold, answer) == {CORRECT: "correct", WRONG: "wrong"}[verdict]
+    verdict = reward._checker.compare(gold, answer)
+    assert (verdict == "correct") == (as_integer(gold) == as_integer(answer))
+    assert reason(reward, gold, answer) == verdict
 
 
 @pytest.mark.slow
@@ -220,11 +219,11 @@ def test_a_value_does_not_depend_on_what_was_checked_before(reward):
 
 
 def test_kept_verdicts_are_bounded_and_change_nothing(reward, monkeypatch):
-    monkeypatch.setattr(math_reward, "REMEMBERED", 3)
+    monkeypatch.setattr(checker, "REMEMBERED", 3)
     for _ in range(2):
         found = [reason(reward, f"x+{n}", f"{n % 4}+x") for n in range(8)]
         assert found == ["correct"] * 4 + ["wrong"] * 4
-        assert len(reward._verdicts) <= 3
+        assert len(reward._checker._verdicts) <= 3
 
 
 # Gold answers at load

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from sspo.config.errors import ConfigError
-from sspo.rewards import math as math_reward
+from sspo.rewards import checker
 from sspo.rewards import worker as math_worker
 from sspo.rewards.math import MathReward
 from sspo.rewards.worker import CORRECT, CRASHED, TIMEOUT, WRONG
@@ -164,7 +164,7 @@ def test_a_checker_that_dies_or_hangs_is_a_reason(tmp_path, monkeypatch, after_r
     program = tmp_path / "checker.py"
     program.write_text(f"import os, sys, time\nos.write(1, b'r')\n{after_ready}\n")
     monkeypatch.setattr(math_worker, "__file__", str(program))
-    monkeypatch.setattr(math_reward, "PATIENCE", 0.5)
+    monkeypatch.setattr(checker, "PATIENCE", 0.5)
     reward = MathReward(CONFIG)
     for _ in range(2):
         assert reason(reward, "x", "y") == expected

@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from sspo.config.errors import ConfigError
+from sspo.config.gym import GymProblemsConfig
 from sspo.config.reading import JsonDict, load_json, parse
 from sspo.config.study import RealDataConfig, TaskDataConfig
 from sspo.data.overlap import overlap
@@ -36,6 +37,10 @@ def main() -> None:
         names = [*real.math_data.train, *real.math_data.benchmarks]
         inputs, seed = source_files(real.math_data.source, names), real.math_data.seed
         splits, summary = real_data(real, paths.models)
+    elif "gym_data" in config:
+        gym = parse(GymProblemsConfig, config, f"{paths.config}: ")
+        inputs, seed = [], gym.gym_data.seed
+        splits, summary = reasoning_gym(gym, paths.models)
     else:
         task = parse(TaskDataConfig, config, f"{paths.config}: ")
         inputs, seed = [], task.seed
@@ -63,19 +68,39 @@ def procedural(
     from sspo.data.tasks import make_splits
 
     splits = make_splits(task.name, task.splits, task.style, task.seed)
+    refuse_overlap(splits)
+    if models and task.max_response_tokens:
+        refuse_too_long(splits, models, task.max_response_tokens, "task")
+    correct = [r["solution"].endswith(f"#{r['answer']}") for r in splits["warmup"]]
+    return splits, {"overlap": 0, "warmup_solutions_correct": sum(correct) / len(correct)}
+
+
+def reasoning_gym(
+    config: GymProblemsConfig, models: list[Path]
+) -> tuple[dict[str, list[Record]], JsonDict]:
+    """The splits of generators of reasoning-gym, whose answers verify against themselves."""
+    from sspo.data.gym import make_gym_splits
+
+    splits = make_gym_splits(config.gym_data, config.reward)
+    refuse_overlap(splits)
+    if models and config.max_response_tokens:
+        refuse_too_long(splits, models, config.max_response_tokens, "gym_data")
+    return splits, {"overlap": 0}
+
+
+def refuse_overlap(splits: dict[str, list[Record]]) -> None:
+    """Raise ``ConfigError`` for a problem that two splits share."""
     for first, second in combinations(splits, 2):
         shared = overlap(splits[first], splits[second])
         if shared:
             raise ConfigError(
                 f"{len(shared)} problems of split {first} occur in {second}, e.g. {shared[0]}"
             )
-    if models and task.max_response_tokens:
-        refuse_too_long(splits, models, task.max_response_tokens)
-    correct = [r["solution"].endswith(f"#{r['answer']}") for r in splits["warmup"]]
-    return splits, {"overlap": 0, "warmup_solutions_correct": sum(correct) / len(correct)}
 
 
-def refuse_too_long(splits: dict[str, list[Record]], models: list[Path], response: int) -> None:
+def refuse_too_long(
+    splits: dict[str, list[Record]], models: list[Path], response: int, section: str
+) -> None:
     """Raise ``ConfigError`` for a generated problem that leaves no room: its length is a setting."""
     from sspo.data.context import Room, load_reader
 
@@ -83,8 +108,9 @@ def refuse_too_long(splits: dict[str, list[Record]], models: list[Path], respons
     for name, records in splits.items():
         if found := room.too_long(records):
             raise ConfigError(
-                f"task.splits.{name}: {len(found)} problems, such as {found[0]}, leave no room for {room}; "
-                f"lower task.splits.{name}.max_operations or rollout.max_response_tokens"
+                f"{section}.splits.{name}: {len(found)} problems, such as {found[0]}, leave no room for "
+                f"{room}; make them shorter ({'max_operations' if section == 'task' else 'datasets'}), or "
+                "lower rollout.max_response_tokens"
             )
 
 

@@ -4,7 +4,7 @@ from sspo.config.reading import read
 from sspo.config.settings import PretrainConfig, TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import build_model
-from sspo.models.tokenizer import character_tokenizer
+from sspo.models.tokenizer import make_tokenizer
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.locks import hold_folder
 from sspo.pipeline.script import parse_paths, record_training, run
@@ -22,7 +22,8 @@ def main() -> None:
     config = read(PretrainConfig, paths.config)
     set_up_torch(config.compute)
     records, validation = read_problems(paths.warmup), read_problems(paths.validation)
-    tokenizer = character_tokenizer(config.characters)
+    texts = (f"{record['prompt']}{record['solution']}" for record in records)
+    tokenizer = make_tokenizer(config, texts)
     model = build_model(config.model, len(tokenizer), config.seed).to(config.compute.device)
     tracker = Tracker(paths.output, "base", read(TrackingConfig, paths.tracking))
     run_supervised(

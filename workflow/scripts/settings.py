@@ -13,7 +13,11 @@ from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import run
 
 # Sections that say nothing where another one stands in their place.
-REPLACED = {"task": "math_data", "model": "checkpoint", "pretrain": "checkpoint"}
+REPLACED = {
+    "task": ("math_data", "gym_data"),
+    "model": ("checkpoint",),
+    "pretrain": ("checkpoint",),
+}
 RATE = "train.learning_rate"
 TUNED = "tuned (T3)"
 Sources = Mapping[str, str | Mapping[object, str]]
@@ -136,7 +140,7 @@ def source_of(sources: Sources, key: str, value: str) -> str:
 def look_up(settings: JsonDict, key: str) -> str | None:
     """The value at a dotted key as text, or None when the experiment has no use for such a key."""
     value = settings
-    if REPLACED.get(key.split(".")[0]) in settings:
+    if settings.keys() & {*REPLACED.get(key.split(".")[0], ())}:
         return None
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:

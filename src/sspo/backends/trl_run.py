@@ -84,7 +84,8 @@ def schedule(config: RunConfig, problems: Sequence[Record], processes: int) -> l
         chosen = distinct([problems[i] for i in next(order)])
         parts = torch.arange(size).view(updates, processes, -1).transpose(0, 1)
         rows += [chosen[i] for i in parts.flatten().tolist()]
-    return [{key: str(row[key]) for key in ("id", "prompt", "answer")} for row in rows]
+    keys = ("id", "prompt", "answer", "gold")
+    return [{key: str(row[key]) for key in keys if key in row} for row in rows]
 
 
 def make_arguments(config: RunConfig, output: Path, processes: int) -> GRPOConfig:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, model_validator
 
 from sspo.config.errors import ConfigError
+from sspo.config.gym import GymDataConfig
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING
-from sspo.config.reading import JsonDict, Section, merged, parse, plain, refuse, setting
+from sspo.config.reading import JsonDict, Section, merged, parse, partial, plain, refuse, setting
 from sspo.config.rollout import RolloutConfig
 from sspo.config.settings import (
+    PIECES,
     AdvantageConfig,
     CheckpointConfig,
     ComputeConfig,
@@ -39,18 +41,6 @@ Trainer = Literal["native", "trl"]
 _TRAINER = "the training loop: the native one, or the same inside TRL (`make trl`)"
 
 
-def partial(kind: type[Section]) -> type[Section]:
-    """Some of a section's keys; the whole section is checked again once they are merged."""
-    fields: dict[str, Any] = {
-        name: (
-            Annotated[(field.annotation, Field(description=field.description), *field.metadata)],
-            None,
-        )
-        for name, field in kind.model_fields.items()
-    }
-    return create_model(f"{kind.__name__}Changes", __base__=Section, **fields)
-
-
 if TYPE_CHECKING:
     RolloutChanges = Section
     AdvantageChanges = Section
@@ -73,6 +63,7 @@ class BaseChanges(Section):
     """What differs for a further base model; checked again once merged."""
 
     task: JsonDict | None = setting("differences of the task", default=None)
+    gym_data: JsonDict | None = setting("differences of gym_data", default=None)
     model: JsonDict | None = setting("differences of the model", default=None)
     pretrain: JsonDict | None = setting("differences of the warm-up", default=None)
     checkpoint: JsonDict | None = setting("another published model to start from", default=None)
@@ -133,6 +124,7 @@ class Pretrain(Section):
 
     seed: int = setting("seed of weights and data order", ge=0)
     threads: int = setting("CPU threads", ge=1)
+    pieces: int | None = PIECES
     supervised: SupervisedConfig
 
 
@@ -167,6 +159,9 @@ class Profile(Section):
     task: TaskConfig
     math_data: MathDataConfig | None = setting(
         "real data sets; left out, the task is used", default=None
+    )
+    gym_data: GymDataConfig | None = setting(
+        "problems of reasoning-gym; left out, the task is used", default=None
     )
     checkpoint: CheckpointConfig | None = setting(
         "a published model to start from; left out, one is trained from scratch", default=None
@@ -256,11 +251,17 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _data_and_reward_belong_together(self) -> Self:
-        wanted = "math" if self.math_data else "exact"
-        if self.reward.name != wanted:
-            data = "math_data needs" if self.math_data else "the procedural tasks need"
+        if self.math_data and self.gym_data:
+            raise refuse("gym_data: there is a section math_data already; remove one")
+        data, rewards = ("the procedural tasks need", ["exact"])
+        if self.math_data:
+            data, rewards = "math_data needs", ["math", "number"]
+        if self.gym_data:
+            data, rewards = "gym_data needs", ["reasoning_gym", "number"]
+        if self.reward.name not in rewards:
             raise refuse(
-                f"reward.name = {self.reward.name!r}: {data} {wanted!r}; change it, or the data"
+                f"reward.name = {self.reward.name!r}: {data} {' or '.join(map(repr, rewards))}; change "
+                "it, or the data"
             )
         if self.math_data and self.experiment.control:
             raise refuse(
@@ -269,19 +270,27 @@ class Profile(Section):
             )
         if self.math_data and not self.checkpoint:
             raise refuse("math_data needs a model that can read; add a section checkpoint")
+        solved = self.experiment.control or not self.checkpoint
+        if self.gym_data and solved and "warmup" not in self.gym_data.splits:
+            raise refuse(
+                "gym_data.splits.warmup: missing; add it, as base model or control are trained on it"
+            )
         return self
 
     @model_validator(mode="after")
     def _splits_hold_what_is_asked_of_them(self) -> Self:
-        key, size = "task.splits.validation.size", self.task.splits["validation"].size
+        where, data = "task.splits", (self.gym_data or self.task).splits
+        if self.gym_data:
+            where = "gym_data.splits"
+        key, size = f"{where}.validation.size", data["validation"].size
         if self.math_data:
+            where = "math_data.benchmarks"
             key, size = "math_data.validation", self.math_data.validation
         if self.validation.problems > size:
             raise refuse(
                 f"validation.problems = {self.validation.problems} exceeds {key} = {size}; lower it or "
                 "enlarge the split"
             )
-        where = "math_data.benchmarks" if self.math_data else "task.splits"
         for split in self.evaluation.splits:
             if split not in self.split_names():
                 raise refuse(f"evaluation.splits: no split {split!r} in {where}; add it there")
@@ -291,7 +300,7 @@ class Profile(Section):
         """The splits that ``prepare_data`` makes."""
         if self.math_data:
             return ["train", "validation", *self.math_data.benchmarks]
-        return [*self.task.splits]
+        return [*(self.gym_data or self.task).splits]
 
     def base_profile(self, name: str) -> Profile:
         """The configuration as a base model sees it.

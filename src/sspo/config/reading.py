@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 
 from sspo.config.errors import ConfigError
@@ -50,6 +50,18 @@ def optional_setting(meaning: str, default: object, **limits: Any) -> Any:
     So a new key does not change the config files of runs that do without it.
     """
     return Field(default, description=meaning, exclude_if=lambda value: value == default, **limits)
+
+
+def partial(kind: type[Section]) -> type[Section]:
+    """Some of a section's keys; the whole section is checked again once they are merged."""
+    fields: dict[str, Any] = {
+        name: (
+            Annotated[(field.annotation, Field(description=field.description), *field.metadata)],
+            None,
+        )
+        for name, field in kind.model_fields.items()
+    }
+    return create_model(f"{kind.__name__}Changes", __base__=Section, **fields)
 
 
 def refuse(text: str) -> PydanticCustomError:

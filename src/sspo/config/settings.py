@@ -148,16 +148,20 @@ class ValidationConfig(Section):
 
 
 class RewardConfig(Section):
-    """What makes a response right; all keys but the name concern the checker of ``math`` alone."""
+    """What makes a response right; all keys but the name concern ``math`` and ``reasoning_gym`` alone."""
 
-    name: Literal["exact", "math"] = setting(
-        "exact compares what follows the last #, math compares what LaTeX answers mean"
+    name: Literal["exact", "math", "number", "reasoning_gym"] = setting(
+        "exact compares what follows the last #, math compares what LaTeX answers mean, number the last "
+        "number, and reasoning_gym asks the scorer of the problem's generator"
     )
-    time_limit: float = setting("CPU seconds of one comparison (math)", gt=0)
+    time_limit: float = setting("CPU seconds of one comparison (math, reasoning_gym)", gt=0)
     memory_mb: int = setting(
-        "address space of a checker process in MiB (math); its imports need about 120", ge=256
+        "address space of a checker process in MiB (math, reasoning_gym); its imports need 120 to 200",
+        ge=256,
     )
-    max_characters: int = setting("longest answer that is read (math)", ge=1, le=2000)
+    max_characters: int = setting(
+        "longest answer that is read (math, reasoning_gym)", ge=1, le=2000
+    )
 
 
 class TrackingConfig(Section):
@@ -310,11 +314,23 @@ class _Supervised(Section):
     compute: ComputeConfig
 
 
+PIECES = setting(
+    "tokens of a byte-level BPE tokenizer that is learnt from the warm-up texts; left out, every character "
+    "is a token",
+    default=None,
+    ge=300,
+)
+
+
 class PretrainConfig(_Supervised):
     """Everything a base model trained from scratch depends on besides the data."""
 
     model: ModelConfig
-    characters: str = setting("everything that prompts and solutions are written with")
+    characters: str | None = setting(
+        "everything that prompts and solutions are written with; left out, tokens are pieces",
+        default=None,
+    )
+    pieces: int | None = PIECES
 
 
 class ImportConfig(Section):

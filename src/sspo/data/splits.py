@@ -114,7 +114,7 @@ def _read_train(config: MathDataConfig, reward: RewardFunction, report: Report) 
         for problem in problems:
             kept.setdefault(normalized(str(problem["problem"])), problem)
         report.repeated[name] = len(problems) - (len(kept) - before)
-    usable = [p for p in kept.values() if judge_gold(str(p["answer"]), reward) == "correct"]
+    usable = [p for p in kept.values() if judge_gold(p, reward) == "correct"]
     report.unverifiable = len(kept) - len(usable)
     return usable
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sspo.config.errors import ConfigError
+from sspo.config.gym import GymProblemsConfig
 from sspo.config.launch_file import read_launch
 from sspo.config.names import BASE, base_place
 from sspo.config.profile import Method, Profile, Regime
@@ -22,6 +23,7 @@ from sspo.config.study import (
     RealDataConfig,
     TaskDataConfig,
 )
+from sspo.data.gym import check_generators
 from sspo.data.sources import DATA_SETS, HUB
 from sspo.data.tasks import TASKS
 from sspo.experiment.packages import check_installed
@@ -72,6 +74,7 @@ def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
     )
     if installed:
         check_installed(runs, profile.evaluation, profile.tracking)
+        _check_generators(profile)
     _check_launch_file(profile, runs)
     named = {run.run: run for run in [*runs, *control_runs(profile)]}
     if twice := [n for n, c in Counter(r.run for r in runs).items() if c > 1]:
@@ -92,13 +95,13 @@ def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
 
 def _base_configs(profile: Profile, longest: int) -> dict[str, Section]:
     """Config of every base model and of the data that it does not share with the main one."""
-    shared = [name for name in profile.bases if not profile.bases[name].task]
+    shared = [name for name in profile.bases if not _has_own_data(profile, name)]
     published = any(profile.base_profile(name).checkpoint for name in (BASE, *shared))
     found: dict[str, Section] = {"data": _data_config(profile, longest if published else None)}
     for name in (BASE, *profile.bases):
-        variant, changes = profile.base_profile(name), profile.bases.get(name)
+        variant = profile.base_profile(name)
         try:
-            if changes and changes.task:
+            if name != BASE and name not in shared:
                 response = longest if variant.checkpoint else None
                 found[f"{base_place(name)}/data"] = _data_config(variant, response)
             found[base_place(name)] = _base_config(variant)
@@ -109,8 +112,28 @@ def _base_configs(profile: Profile, longest: int) -> dict[str, Section]:
     return found
 
 
-def _data_config(profile: Profile, response: int | None) -> TaskDataConfig | RealDataConfig:
+def _check_generators(profile: Profile) -> None:
+    for name in (BASE, *profile.bases):
+        if data := profile.base_profile(name).gym_data:
+            try:
+                check_generators(data)
+            except ConfigError as error:
+                where = "" if name == BASE else f"bases.{name}: "
+                raise ConfigError(f"{where}{error}") from None
+
+
+def _has_own_data(profile: Profile, base: str) -> bool:
+    return bool(profile.bases[base].task or profile.bases[base].gym_data)
+
+
+def _data_config(
+    profile: Profile, response: int | None
+) -> TaskDataConfig | RealDataConfig | GymProblemsConfig:
     """What the problems depend on; ``response`` is the longest one, where a published model reads them."""
+    if profile.gym_data:
+        return GymProblemsConfig(
+            gym_data=profile.gym_data, reward=profile.reward, max_response_tokens=response
+        )
     if profile.math_data is None:
         if profile.task.name not in TASKS:
             raise ConfigError(
@@ -140,6 +163,12 @@ def _base_config(profile: Profile) -> PretrainConfig | ImportConfig:
     if profile.checkpoint:
         checkpoint_files(profile.checkpoint)
         return ImportConfig(checkpoint=profile.checkpoint)
+    pieces = profile.pretrain.pieces
+    if profile.gym_data and not pieces:
+        raise ConfigError(
+            "pretrain.pieces: missing; gym_data needs a tokenizer that is learnt from its texts; add it, "
+            "such as 1000"
+        )
     return PretrainConfig(
         seed=profile.pretrain.seed,
         model=profile.model,
@@ -148,7 +177,8 @@ def _base_config(profile: Profile) -> PretrainConfig | ImportConfig:
         validation=profile.validation,
         reward=profile.reward,
         compute=computing(profile).changed(threads=profile.pretrain.threads),
-        characters=TASKS[profile.task.name].characters,
+        characters=None if pieces else TASKS[profile.task.name].characters,
+        pieces=pieces,
     )
 
 
@@ -182,9 +212,10 @@ def _exact_study(profile: Profile, study: ExactStudySection) -> ExactStudyConfig
 def _check_lengths(profile: Profile) -> None:
     """Prompt and response must fit into the context of a model that is trained from scratch.
 
-    For a published one, ``prepare_data`` measures with its tokenizer.
+    For a published one, ``prepare_data`` measures with its tokenizer, and for problems in words training
+    does, before its first step.
     """
-    if profile.math_data or profile.checkpoint:
+    if profile.math_data or profile.gym_data or profile.checkpoint:
         return
     longest = max(split.max_operations for split in profile.task.splits.values())
     prompt = TASKS[profile.task.name].prompt_tokens(longest)

@@ -23,7 +23,7 @@ from sspo.config.study import TaskDataConfig
 from sspo.data.problems import Record, read_problems
 from sspo.data.tasks import make_splits
 from sspo.models.policy import build_model, save_model
-from sspo.models.tokenizer import character_tokenizer
+from sspo.models.tokenizer import make_tokenizer
 from sspo.models.torch_setup import set_up_torch
 from sspo.planning.cost import Cost
 from sspo.planning.jobs import Rates
@@ -129,7 +129,7 @@ def _base_model(cost: Cost) -> Iterator[Path]:
         yield cost.weights
         return
     config = parse(PretrainConfig, cost.configs[cost.first_run.base])
-    tokenizer = character_tokenizer(config.characters)
+    tokenizer = make_tokenizer(config, [])
     with tempfile.TemporaryDirectory() as folder:
         save_model(build_model(config.model, len(tokenizer), config.seed), tokenizer, folder)
         yield Path(folder)

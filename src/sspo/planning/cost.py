@@ -73,9 +73,10 @@ class Cost:
             return "it samples with a server, which has other work to do"
         if missing := missing_packages(parse(RunConfig, self.first_run.config)):
             return missing[0]
-        if "checkpoint" in self.configs[self.first_run.base] and not self.weights:
+        base = self.configs[self.first_run.base]
+        if ("checkpoint" in base or "pieces" in base) and not self.weights:
             return "the base model is not on this machine yet"
-        if "math_data" in self.configs[self.data] and not self.problems.is_file():
+        if "splits" not in self.configs[self.data] and not self.problems.is_file():
             return "the problems are not on this machine yet (rule prepare_data)"
         return ""
 

@@ -130,14 +130,17 @@ def _prompt_tokens(configs: Mapping[str, JsonDict], base: str) -> int:
     task = configs[data_place(configs, base)]
     if "math_data" in task or "checkpoint" in configs[base]:
         return PROMPT_TOKENS
+    if "gym_data" in task:
+        return int(configs[base]["model"]["context"])
     longest = max(split["max_operations"] for split in task["splits"].values())
     return TASKS[task["name"]].prompt_tokens(longest)
 
 
 def _problem_counts(configs: Mapping[str, JsonDict], base: str, results: Path) -> dict[str, int]:
     place = data_place(configs, base)
-    if "math_data" not in configs[place]:
-        return {name: split["size"] for name, split in configs[place]["splits"].items()}
+    data = configs[place].get("gym_data", configs[place])
+    if "splits" in data:
+        return {name: split["size"] for name, split in data["splits"].items()}
     summary = results / place / "summary.json"
     return load_json(summary)["problems"] if summary.is_file() else {}
 

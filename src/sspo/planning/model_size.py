@@ -63,7 +63,7 @@ def base_size(config: JsonDict, place: Path) -> ModelSize | None:
     if "checkpoint" in config:
         folder = base_folder(config, place)
         return checkpoint_size(folder) if folder else None
-    vocabulary = len(character_tokenizer(config["characters"]))
+    vocabulary = config.get("pieces") or len(character_tokenizer(config["characters"]))
     with torch.device("meta"):
         return _size(build_model(parse(ModelConfig, config["model"]), vocabulary, seed=0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -43,7 +43,7 @@ def check_golds(
         ConfigError: a gold answer is not correct for itself; the message names file, row and reason.
     """
     for row, problem in enumerate(problems, start=1):
-        reason = judge_gold(str(problem["answer"]), reward)
+        reason = judge_gold(problem, reward)
         if reason != "correct":
             raise ConfigError(
                 f"{path}:{row}: answer {str(problem['answer'])[:80]!r} of problem "
@@ -52,9 +52,14 @@ def check_golds(
             )
 
 
-def judge_gold(answer: str, reward: RewardFunction) -> Reason:
+def gold_of(problem: Mapping[str, object]) -> str:
+    """What a reward compares responses with: a problem's ``gold`` where it has one, else its ``answer``."""
+    return str(problem.get("gold", problem["answer"]))
+
+
+def judge_gold(problem: Mapping[str, object], reward: RewardFunction) -> Reason:
     """The reason that the reward gives for a response that states the gold answer itself."""
-    return reward(answer, state_answer(answer)).reason
+    return reward(gold_of(problem), state_answer(str(problem["answer"]))).reason
 
 
 def state_answer(answer: str) -> Completion:

@@ -1,4 +1,4 @@
-"""The program that compares answers in a process of its own, which ``sspo.rewards.math`` starts and kills.
+"""The program that compares answers in a process of its own; ``sspo.rewards.checker`` starts and kills it.
 
 It reads one JSON line ``[gold, answer]`` at a time and writes one letter back. Every pair is compared in
 a fork made for it alone, for two reasons. A verdict depends on nothing that was compared before, although
@@ -43,28 +43,39 @@ WARM_UP = (
 )
 
 
-def main(cpu_seconds: float, memory_mb: int) -> None:
+def main(reward: str, cpu_seconds: float, memory_mb: int) -> None:
     """Answer requests until the caller closes the pipe.
 
     Args:
+        reward: ``math`` or ``reasoning_gym``.
         cpu_seconds: CPU time of one comparison.
-        memory_mb: address space of this process and of every fork, in MiB; imports take about 120.
+        memory_mb: address space of this process and of every fork, in MiB; imports take about 120 to 200.
     """
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # This file is run by its name: the package lies where the caller found it, installed or not.
     sys.path.append(str(Path(__file__).parents[2]))
-    from sspo.rewards.equality import equivalent  # here, so that callers do without sympy
-
-    for gold, answer in WARM_UP:
-        equivalent(gold, gold)
-        equivalent(gold, answer)
+    compare = comparison(reward)
     gc.freeze()  # otherwise a collection in a fork would copy every page that it only looks at
     reply(READY)
     with contextlib.suppress(BrokenPipeError):  # the caller has gone
         for line in sys.stdin.buffer:
             gold, answer = json.loads(line)
-            reply(compare_in_fork(equivalent, gold, answer, cpu_seconds))
+            reply(compare_in_fork(compare, gold, answer, cpu_seconds))
+
+
+def comparison(reward: str) -> Callable[[str, str], bool]:
+    """Whether an answer is right, ready for use; imported here, so that callers do without its packages."""
+    if reward == "reasoning_gym":
+        from sspo.rewards.scoring import full_score
+
+        return full_score
+    from sspo.rewards.equality import equivalent
+
+    for gold, answer in WARM_UP:
+        equivalent(gold, gold)
+        equivalent(gold, answer)
+    return equivalent
 
 
 def reply(letter: str) -> None:
@@ -72,7 +83,7 @@ def reply(letter: str) -> None:
 
 
 def compare_in_fork(
-    equivalent: Callable[[str, str], bool], gold: str, answer: str, cpu_seconds: float
+    compare: Callable[[str, str], bool], gold: str, answer: str, cpu_seconds: float
 ) -> str:
     """The verdict of a process that is forked for this comparison."""
     try:
@@ -85,7 +96,7 @@ def compare_in_fork(
             detach()
             # The default action of SIGPROF ends the process, wherever it is.
             signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-            verdict = CORRECT if equivalent(gold, answer) else WRONG
+            verdict = CORRECT if compare(gold, answer) else WRONG
         finally:
             os._exit(ord(verdict))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -102,4 +113,4 @@ def detach() -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

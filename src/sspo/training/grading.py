@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sspo.data.problems import Record
 from sspo.models.prompts import encode_prompts
-from sspo.rewards.base import RewardFunction
+from sspo.rewards.base import RewardFunction, gold_of
 from sspo.rollout.engine import Completion, RolloutEngine, Sampling, sample_seed
 
 
@@ -72,7 +72,7 @@ def _complete(
 def _record(
     problem: Record, greedy: Completion, sampled: Sequence[Completion], reward: RewardFunction
 ) -> Record:
-    gold = str(problem["answer"])
+    gold = gold_of(problem)
     rewards = [reward(gold, c) for c in sampled]
     return {
         "id": problem["id"],

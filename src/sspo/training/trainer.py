@@ -29,7 +29,7 @@ from sspo.data.problems import Record
 from sspo.models.prompts import encode_prompts
 from sspo.objectives.advantages import degenerate_groups, group_advantages
 from sspo.objectives.losses import check_objective
-from sspo.rewards.base import failure_shares
+from sspo.rewards.base import failure_shares, gold_of
 from sspo.rollout.engine import Sampling, sample_seed
 from sspo.training.checkpoint import CheckpointStore
 from sspo.training.errors import TrainingError
@@ -123,7 +123,7 @@ def collect_rollout(
     if len(completions) != len(prompts):
         raise TrainingError(f"asked for {len(prompts)} completions, got {len(completions)}")
     pairs = zip(rows, completions, strict=True)
-    rewards = [actors.reward(str(p["answer"]), c) for p, c in pairs]
+    rewards = [actors.reward(gold_of(p), c) for p, c in pairs]
     values = torch.tensor([r.value for r in rewards]).view(len(problems), group)
     advantages = group_advantages(values, normalize_std=config.advantages.normalize_std)
     return Rollout(
