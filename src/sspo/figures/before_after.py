@@ -47,7 +47,10 @@ def accuracy_table(scores: Mapping[str, Mapping[str, Sequence[Record]]]) -> str:
     Args:
         scores: split -> ``before`` and ``after`` -> its records in ``completions.jsonl.gz``.
     """
-    lines = ["| problems | model | accuracy | 95 % interval | tokens per answer |", "|---|---|---|---|---|"]
+    lines = [
+        "| problems | model | accuracy | 95 % interval | tokens per answer |",
+        "|---|---|---|---|---|",
+    ]
     for split, models in scores.items():
         for name, records in models.items():
             means = [float(np.mean(r["rewards"])) for r in records]
