@@ -12,7 +12,7 @@ from sspo.figures.before_after import (
     quoted,
 )
 
-CHAT = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1 + 1 =<|im_end|>\n<|im_start|>assistant\n"
+CHAT = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1 + 1 =<|im_end|>\n<|im_start|>"
 
 
 def record(rewards, lengths, *texts) -> dict:

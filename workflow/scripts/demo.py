@@ -19,6 +19,7 @@ from sspo.experiment.runs import rl_runs
 from sspo.pipeline.script import run
 
 POLL_SECONDS = 0.5
+TAIL = 20  # lines of the log, where the pipeline fails
 WIDTH = 58  # letters of a sample answer
 RULE = re.compile(r"^(?:local)?rule (\w+):", re.MULTILINE)
 WILDCARDS = re.compile(r"^ +wildcards: (.*)$", re.MULTILINE)
@@ -56,21 +57,23 @@ def main() -> None:
             pipeline.wait()  # the terminal has interrupted it, too
             sys.exit("\nstopped; the same command goes on from the last saved step")
     if pipeline.returncode:
-        tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
-        raise ConfigError(f"the pipeline failed; the end of {log}:\n{tail}")
+        print("", *log.read_text(errors="replace").splitlines()[-TAIL:], sep="\n")
+        raise ConfigError(f"the pipeline failed; above are the last lines of {log}")
     print(f"\n{(figures / 'before_after.md').read_text()}")
     print(f"figure: {figures / 'before_after.png'}")
     print(
-        f"curves: tensorboard --logdir {results}/runs; every metric: {results}/runs/{first}/metrics.jsonl"
+        f"every metric: {results / 'runs' / first / 'metrics.jsonl'}, or tensorboard --logdir {results}"
     )
+    print("what next:")
+    print(f"  - edit {arguments.config} and run this again: experiment.methods (the names are in")
+    print("    config/default.yaml), train.learning_rate, or other problems under gym_data")
     print(
-        f"what next: change a value in {arguments.config} and run this again, for example the objective"
+        "  - read docs/results.md for how the methods compare, docs/reproducing.md for larger models"
     )
-    print("  (methods: one of config/default.yaml), train.learning_rate or the problems (gym_data)")
 
 
 def live(log: Path, folder: Path, steps: int, pipeline: subprocess.Popen) -> Iterator[str]:
-    """A line for every phase and step of the run in ``folder``, as they come, until the pipeline is done."""
+    """A line for every phase and step of the run in ``folder``, until the pipeline is done."""
     said = list[str]()
     shown, fresh = 0, False  # a run that is to be made anew may be there still
     done = False
@@ -118,11 +121,13 @@ def rows(text: str) -> list[dict]:
 
 
 def step_line(record: dict, steps: int) -> str:
+    """What a step earned, how long its responses were, and the first of them."""
     sample = " ".join(record["response"].split())
     shown = sample if len(sample) <= WIDTH else sample[: WIDTH - 3] + "..."
+    reward, tokens = record["reward"], record["response_tokens"]
+    said = json.dumps(shown, ensure_ascii=False)
     return (
-        f"step {record['step']:>2}/{steps}  reward {record['reward']:.2f}  {record['response_tokens']:4.1f} "
-        f"tokens  e.g. {json.dumps(shown, ensure_ascii=False)}"
+        f"step {record['step']:>2}/{steps}  reward {reward:.2f}  {tokens:4.1f} tokens  e.g. {said}"
     )
 
 

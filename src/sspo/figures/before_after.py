@@ -56,9 +56,8 @@ def accuracy_table(scores: Mapping[str, Mapping[str, Sequence[Record]]]) -> str:
             means = [float(np.mean(r["rewards"])) for r in records]
             mean, low, high = proportion_interval(means, np.random.default_rng(0))
             tokens = np.mean([r["lengths"] for r in records])
-            lines.append(
-                f"| {split} ({len(records)}) | {name} | {mean:.2f} | {low:.2f} to {high:.2f} | {tokens:.1f} |"
-            )
+            cells = f"{split} ({len(records)})", name, f"{mean:.2f}", f"{low:.2f} to {high:.2f}"
+            lines.append(f"| {' | '.join(cells)} | {tokens:.1f} |")
     return "\n".join(lines) + "\n"
 
 
