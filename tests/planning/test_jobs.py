@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from sspo.planning.jobs import EVALUATE, PRETRAIN, TRAIN, TRAIN_CONTROL, by_kind, hours, tokens
+from sspo.config.profile import read_profile
+from sspo.experiment.expand import expand_profile
+from sspo.planning.jobs import (
+    EVALUATE,
+    PRETRAIN,
+    TRAIN,
+    TRAIN_CONTROL,
+    by_kind,
+    hours,
+    list_jobs,
+    tokens,
+)
+from sspo.planning.model_size import base_size
+from support.paths import PROFILES
 from support.plans import RATES, TINY, TORCH, bases, expand, jobs_of, read
 
 
@@ -61,3 +74,14 @@ def test_hours_count_every_start_and_a_larger_model_by_its_parameters():
     assert twice == pytest.approx(2 * once)
     larger = hours([run], RATES, {"base": 3 * RATES.parameters})
     assert larger * 3600 - 10.0 == pytest.approx(3 * (once * 3600 - 10.0))
+
+
+def test_problems_of_reasoning_gym_and_learnt_tokenizers_are_counted_before_they_are_made(tmp_path):
+    profile = read_profile([PROFILES / "words.yaml"])
+    configs = expand_profile(profile, "words.yaml", installed=False)
+    splits, evaluation = profile.gym_data.splits, profile.evaluation
+    asked = sum(splits[name].size for name in evaluation.splits) * (1 + evaluation.samples)
+    jobs = list_jobs(configs, tmp_path)
+    assert {job.sampled for job in jobs if job.kind == EVALUATE} == {asked}
+    assert {job.prompt for job in jobs} == {profile.model.context}
+    assert base_size(configs["base"], tmp_path / "base").vocab_size == profile.pretrain.pieces

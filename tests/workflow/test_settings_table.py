@@ -97,7 +97,8 @@ def test_every_setting_of_a_shipped_profile_has_a_source_of_its_own(profile):
     rows = rows_of(settings, last_choices(settings))
     expected = {"train.weight_decay", "evaluation.temperature", "compute.dtype", "validation"}
     expected |= {"rollout.old_logprobs"}
-    scratch = {"task.splits", "pretrain.supervised.learning_rate", "model"}
+    problems = "gym_data.splits" if "gym_data" in settings else "task.splits"
+    scratch = {problems, "pretrain.supervised.learning_rate", "model"}
     published = {"checkpoint.source", "checkpoint.revision", "math_data.validation"}
     mine, others = (published, scratch) if "checkpoint" in settings else (scratch, published)
     keys = {key for method, key in rows if not method}
