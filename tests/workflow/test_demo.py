@@ -97,12 +97,15 @@ def test_a_phase_is_known_by_its_rule_and_the_model_that_it_is_about():
 def test_a_step_is_read_once_its_response_is_there_and_no_half_line_is(tmp_path):
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    assert demo.read_steps(tmp_path) == []
+    assert demo.read_steps(tmp_path, 0) == []
     step = {"step": 1, "reward": 0.5, "response_tokens": 9.0}
     (folder / "metrics.jsonl").write_text('{"step": 0}\n' + json.dumps(step) + '\n{"step": 2, "re')
-    assert demo.read_steps(tmp_path) == []
+    (folder / "rollouts.jsonl").write_text("")
+    assert demo.read_steps(tmp_path, 0) == []
     kept = [{"step": 1, "response": text} for text in ("12\nor so", "second")]
     (folder / "rollouts.jsonl").write_text("".join(json.dumps(k) + "\n" for k in kept))
-    (found,) = demo.read_steps(tmp_path)
+    (found,) = demo.read_steps(tmp_path, 0)
     line = demo.step_line(found, 20)
     assert line == 'step  1/20  reward 0.50   9.0 tokens  e.g. "12 or so"'
+    # What was written before the demo began belongs to another config, or is written anew.
+    assert demo.read_steps(tmp_path, (folder / "rollouts.jsonl").stat().st_mtime + 1) == []

@@ -74,16 +74,14 @@ def main() -> None:
 
 def live(log: Path, folder: Path, steps: int, pipeline: subprocess.Popen) -> Iterator[str]:
     """A line for every phase and step of the run in ``folder``, until the pipeline is done."""
-    said = list[str]()
-    shown, fresh = 0, False  # a run that is to be made anew may be there still
+    said, shown, since = list[str](), 0, time.time()
     done = False
     while not done:
         done = pipeline.poll() is not None
         for text in phases(log.read_text(errors="replace"))[len(said) :]:
             said.append(text)
             yield text
-        fresh = fresh or (PHASES["train"] in said and not (folder / "metrics.jsonl").exists())
-        for record in read_steps(folder)[shown:] if fresh else []:
+        for record in read_steps(folder, since)[shown:]:
             shown += 1
             yield step_line(record, steps)
         time.sleep(0 if done else POLL_SECONDS)
@@ -101,22 +99,26 @@ def phases(log: str) -> list[str]:
     return [text for text in found if text]
 
 
-def read_steps(folder: Path) -> list[dict]:
-    """The steps of a run, also of one at work: their metrics, each with its first response."""
-    if (folder / "rollouts.jsonl.gz").exists():
-        metrics = (folder / "metrics.jsonl").read_text()
-        rollouts = gzip.decompress((folder / "rollouts.jsonl.gz").read_bytes()).decode()
-    else:
-        files = [folder / "checkpoint" / f"{name}.jsonl" for name in ("metrics", "rollouts")]
-        metrics, rollouts = (f.read_text() if f.exists() else "" for f in files)
-    first: dict[int, str] = {}
-    for kept in rows(rollouts):
-        first.setdefault(kept["step"], kept["response"])
-    return [{**r, "response": first[r["step"]]} for r in rows(metrics) if r["step"] in first]
+def read_steps(folder: Path, since: float) -> list[dict]:
+    """The steps of a run, finished or at work: their metrics, each with its first response.
+
+    Files that were last written before ``since`` are of another config; a run that goes on writes them anew.
+    """
+    at_work = [folder / "checkpoint" / f"{name}.jsonl" for name in ("metrics", "rollouts")]
+    for files in ([folder / "metrics.jsonl", folder / "rollouts.jsonl.gz"], at_work):
+        if all(file.exists() and file.stat().st_mtime >= since for file in files):
+            metrics, rollouts = (rows(file) for file in files)
+            first: dict[int, str] = {}
+            for kept in rollouts:
+                first.setdefault(kept["step"], kept["response"])
+            return [{**r, "response": first[r["step"]]} for r in metrics if r["step"] in first]
+    return []
 
 
-def rows(text: str) -> list[dict]:
+def rows(file: Path) -> list[dict]:
     """The JSON objects of whole lines; the last line may still be written."""
+    content = file.read_bytes()
+    text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode()
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
