@@ -102,7 +102,7 @@ def phases(log: str) -> list[str]:
 def read_steps(folder: Path, since: float) -> list[dict]:
     """The steps of a run, finished or at work: their metrics, each with its first response.
 
-    Files that were last written before ``since`` are of another config; a run that goes on writes them anew.
+    Files last written before ``since`` are of another config; a run that goes on writes them anew.
     """
     at_work = [folder / "checkpoint" / f"{name}.jsonl" for name in ("metrics", "rollouts")]
     for files in ([folder / "metrics.jsonl", folder / "rollouts.jsonl.gz"], at_work):
