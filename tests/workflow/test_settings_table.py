@@ -21,6 +21,7 @@ PROFILES = {
     "smoke": ["smoke"],
     "evidence": ["evidence"],
     "demo": ["demo"],
+    "smollm2": ["smollm2"],
     "gpu": ["gpu"],
     "paper": ["paper"],
     "paper_7b": ["paper", "paper_7b"],
