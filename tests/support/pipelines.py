@@ -101,6 +101,7 @@ promised = {{
     "judge": ["claims.md", "claims.json", "comparisons.csv", "factorial.csv",
               "claims.provenance.json"],
     "plot": [output.name, output.stem + ".pdf", output.stem + ".json"],
+    "before_after": [output.stem + suffix for suffix in (".png", ".pdf", ".md", ".json")],
     "write_table": [output.stem + suffix for suffix in (".html", ".md", ".csv", ".json")],
     "gate_curves": ["gates.csv", "gate_facts.csv", "gates.provenance.json"],
     "settings": ["settings.csv", "settings.provenance.json"],

@@ -13,7 +13,7 @@ import pytest
 
 from support.paths import ROOT
 
-TARGETS = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+TARGETS = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
 PROGRAMS = {
     ".venv": ("python", "pip", "snakemake", "ruff", "lint-imports", "snakefmt", "mypy", "mutmut"),
     ".venv-audit": ("pip-audit",),

@@ -20,6 +20,8 @@ PROFILES = {
     "default": [],
     "smoke": ["smoke"],
     "evidence": ["evidence"],
+    "demo": ["demo"],
+    "smollm2": ["smollm2"],
     "gpu": ["gpu"],
     "paper": ["paper"],
     "paper_7b": ["paper", "paper_7b"],
@@ -97,13 +99,16 @@ def test_every_setting_of_a_shipped_profile_has_a_source_of_its_own(profile):
     rows = rows_of(settings, last_choices(settings))
     expected = {"train.weight_decay", "evaluation.temperature", "compute.dtype", "validation"}
     expected |= {"rollout.old_logprobs"}
-    problems = "gym_data.splits" if "gym_data" in settings else "task.splits"
-    scratch = {problems, "pretrain.supervised.learning_rate", "model"}
-    published = {"checkpoint.source", "checkpoint.revision", "math_data.validation"}
+    sizes = {"math_data": "validation", "gym_data": "splits", "task": "splits"}
+    problems = next(f"{data}.{key}" for data, key in sizes.items() if data in settings)
+    scratch = {"pretrain.supervised.learning_rate", "model"}
+    published = {"checkpoint.source", "checkpoint.revision"}
     mine, others = (published, scratch) if "checkpoint" in settings else (scratch, published)
     keys = {key for method, key in rows if not method}
-    assert expected | mine <= keys
+    assert expected | mine | {problems} <= keys
     assert not others & keys
+    assert not {f"{data}.{key}" for data, key in sizes.items()} & keys - {problems}
+    rows.pop(("", "checkpoint.revision"), None)  # empty for a folder or a file
     assert all(value and source for value, source in rows.values())
     assert {f"methods.{method}.params" for method in settings["methods"]} <= SOURCES.keys()
 

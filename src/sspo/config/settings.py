@@ -187,14 +187,23 @@ class CheckpointConfig(Section):
     """A published model to start from, instead of one trained from scratch."""
 
     source: str = setting(
-        "a repository of the Hugging Face hub, such as Qwen/Qwen2.5-Math-1.5B, or a folder that "
-        "save_pretrained wrote",
+        "a repository of the Hugging Face hub, such as Qwen/Qwen2.5-Math-1.5B, a folder that "
+        "save_pretrained wrote, a .gguf file, or one inside an installed Python package, as "
+        "package:NAME/FILE.gguf; weights of a GGUF file are unpacked to float32",
         min_length=1,
     )
     revision: str = setting(
-        "commit of the repository, 40 hexadecimal digits; empty for a folder",
+        "commit of the repository, 40 hexadecimal digits; empty for a folder or a file",
         pattern="^([0-9a-f]{40})?$",
     )
+
+    @model_validator(mode="after")
+    def _a_file_has_no_revision(self) -> Self:
+        if self.revision and self.source.startswith("package:"):
+            raise refuse(
+                f"source = {self.source!r}: a file of a package has no revision; set revision to ''"
+            )
+        return self
 
 
 class _Run(Section):

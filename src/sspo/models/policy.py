@@ -102,25 +102,44 @@ def load_model(
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # so that the report names them
     )
-    # transformers would draw a weight that is not there, and drop one that it has no place for.
+    refuse_unused(report, folder, fix)
+    refuse_unscored(model, folder)
+    return model.to(device)
+
+
+def refuse_unused(report, place: str | Path, fix: str) -> None:
+    """Refuse a checkpoint whose weights are not exactly those of its architecture.
+
+    transformers would draw a weight that is not there, and drop one that it has no place for.
+
+    Raises:
+        ConfigError: names the place, a weight and the fix.
+    """
     for keys, problem in (
         ("missing_keys", "lacks the weight {}"),
         ("mismatched_keys", "has another shape than its config says for the weight {}"),
         ("unexpected_keys", "has a weight that its architecture has no place for, {}"),
     ):
         if names := sorted(key if isinstance(key, str) else key[0] for key in report[keys]):
-            raise ConfigError(f"{folder}: the checkpoint {problem.format(names[0])}; {fix}")
+            raise ConfigError(f"{place}: the checkpoint {problem.format(names[0])}; {fix}")
+
+
+def refuse_unscored(model: PreTrainedModel, place: str | Path) -> None:
+    """Refuse a model that ``score`` would score wrongly.
+
+    Raises:
+        ConfigError: names the place and what the model has.
+    """
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
         raise ConfigError(
-            f"{folder}: its output layer has a bias, which scoring does not support; choose a model "
+            f"{place}: its output layer has a bias, which scoring does not support; choose a model "
             "without one"
         )
     if reason := changed_logits(model.config):
         raise ConfigError(
-            f"{folder}: its config has {reason}, but scoring does not scale or cap logits; choose a model "
+            f"{place}: its config has {reason}, but scoring does not scale or cap logits; choose a model "
             "without it"
         )
-    return model.to(device)
 
 
 def load_policy(folder: str | Path, config: RunConfig) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Load a published model to start runs from: from a folder, or from the Hugging Face hub."""
+"""Load a published model to start runs from: a folder, a repository of the hub, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from sspo.config.errors import ConfigError, first_line
 from sspo.config.reading import JsonDict, load_json
 from sspo.config.settings import CheckpointConfig
+from sspo.models.gguf import gguf_file, load_gguf
 
 # The files of a checkpoint. A repository may also hold the same weights in other formats.
 PARTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -19,13 +20,15 @@ FETCH = (
 
 
 def checkpoint_files(config: CheckpointConfig) -> list[str]:
-    """The files of a checkpoint in a folder; an empty list for one on the hub.
+    """The files of a checkpoint on this machine; an empty list for one on the hub.
 
     Raises:
-        ConfigError: there is no folder, or ``check_files`` refuses it.
+        ConfigError: there is no folder, or ``check_files`` or ``gguf_file`` refuses it.
     """
     if config.revision:
         return []
+    if file := gguf_file(config.source):
+        return [str(file)]
     folder = Path(config.source)
     if not folder.is_dir():
         raise ConfigError(
@@ -94,7 +97,7 @@ def read_settings(file: Path) -> JsonDict:
 
 
 def refused(folder: Path, problem: str, fix: str) -> ConfigError:
-    """The error of a published checkpoint that cannot be used; its folder is never ours to delete."""
+    """The error of a published checkpoint that cannot be used; its files are never ours to delete."""
     return ConfigError(f"checkpoint.source: {folder}: {problem}; {fix}")
 
 
@@ -123,18 +126,50 @@ def checkpoint_folder(config: CheckpointConfig) -> Path:
 
 
 def load_published(config: CheckpointConfig) -> tuple[object, object]:
-    """The model, in the precision it was published in, and its tokenizer.
+    """The model, in the precision it was published in (float32 from GGUF), and its tokenizer.
 
     Raises:
         ConfigError: the model cannot be downloaded, or cannot be trained or sampled from here; names
-            the folder, what is wrong and what to do.
+            the folder or file, what is wrong and what to do.
     """
     # Imported here because transformers takes seconds, and the workflow only asks for the files.
-    from sspo.models.architectures import no_causal_model, partial_attention
-    from sspo.models.policy import AS_SAVED, load_model, load_tokenizer
+    from sspo.models.architectures import partial_attention
     from sspo.models.weights import first_non_finite
 
-    folder = checkpoint_folder(config)
+    file = None if config.revision else gguf_file(config.source)
+    place = file or checkpoint_folder(config)
+    model, tokenizer = load_gguf(file) if file else _load_folder(place)
+    if name := first_non_finite(model):
+        raise refused(place, f"the weight {name} holds NaN or infinity", FETCH)
+    embedded = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > embedded:
+        raise refused(
+            place,
+            f"the tokenizer has {len(tokenizer)} tokens and the model {embedded}, so they do not belong "
+            "together",
+            "save the model with its own tokenizer",
+        )
+    if tokenizer.eos_token_id is None:
+        raise refused(place, "the tokenizer has no end token", "set eos_token in its configuration")
+    if reason := partial_attention(model.config):
+        raise refused(
+            place,
+            f"{reason}: not supported",
+            "choose a model whose layers all see the whole sequence",
+        )
+    try:
+        model.generation_config.validate(strict=True)  # or it could not be saved
+    except ValueError as error:
+        reason = " ".join(str(error).split()).partition(" -- ")[0]  # advice for other uses
+        raise refused(place, f"generation_config.json: {reason}", "correct this file") from None
+    return model, tokenizer
+
+
+def _load_folder(folder: Path) -> tuple:
+    """The model and the tokenizer of a folder."""
+    from sspo.models.architectures import no_causal_model
+    from sspo.models.policy import AS_SAVED, load_model, load_tokenizer
+
     check_files(folder)
     settings = read_settings(folder / "config.json")
     if reason := no_causal_model(settings):
@@ -143,37 +178,11 @@ def load_published(config: CheckpointConfig) -> tuple[object, object]:
             f"config.json: {reason}",
             "choose a causal language model that transformers knows",
         )
-    model = load_model(folder, AS_SAVED, fix=FETCH)
-    tokenizer = load_tokenizer(folder, fix=FETCH)
-    if name := first_non_finite(model):
-        raise refused(folder, f"the weight {name} holds NaN or infinity", FETCH)
-    embedded = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > embedded:
-        raise refused(
-            folder,
-            f"the tokenizer has {len(tokenizer)} tokens and the model {embedded}, so they do not belong "
-            "together",
-            "save the model with its own tokenizer",
-        )
-    if tokenizer.eos_token_id is None:
-        raise refused(
-            folder, "the tokenizer has no end token", "set eos_token in its configuration"
-        )
-    if reason := partial_attention(model.config):
-        raise refused(
-            folder,
-            f"{reason}: not supported",
-            "choose a model whose layers all see the whole sequence",
-        )
+    model, tokenizer = load_model(folder, AS_SAVED, fix=FETCH), load_tokenizer(folder, fix=FETCH)
     if "max_position_embeddings" not in settings:
         raise refused(
             folder,
             "config.json has no max_position_embeddings (most tokens of a sequence)",
             "choose a model whose config has this key",
         )
-    try:
-        model.generation_config.validate(strict=True)  # or it could not be saved
-    except ValueError as error:
-        reason = " ".join(str(error).split()).partition(" -- ")[0]  # advice for other uses
-        raise refused(folder, f"generation_config.json: {reason}", "correct this file") from None
     return model, tokenizer

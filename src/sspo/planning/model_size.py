@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from sspo.config.errors import ConfigError, first_line
 from sspo.config.reading import JsonDict, load_json, parse
 from sspo.config.settings import CheckpointConfig, ModelConfig
+from sspo.models.gguf import gguf_config, gguf_file
 from sspo.models.policy import build_model
 from sspo.models.tokenizer import character_tokenizer
 
@@ -31,7 +32,7 @@ class ModelSize:
 
 
 def base_folder(config: JsonDict, place: Path) -> Path | None:
-    """Where a base model is on this machine; None where it is not yet.
+    """Where a base model is on this machine, a folder or a GGUF file; None where it is not yet.
 
     Of a repository of the hub its ``config.json`` may be all that is there. What another config has made
     at the model's place under the results does not count.
@@ -43,7 +44,7 @@ def base_folder(config: JsonDict, place: Path) -> Path | None:
         return None
     checkpoint = parse(CheckpointConfig, config["checkpoint"], "checkpoint.")
     if not checkpoint.revision:
-        return Path(checkpoint.source)
+        return gguf_file(checkpoint.source) or Path(checkpoint.source)
     try:
         file = try_to_load_from_cache(
             checkpoint.source, "config.json", revision=checkpoint.revision
@@ -68,15 +69,22 @@ def base_size(config: JsonDict, place: Path) -> ModelSize | None:
 
 
 def checkpoint_size(folder: Path) -> ModelSize:
-    """The size of a checkpoint, from its ``config.json`` alone.
+    """The size of a checkpoint, from its ``config.json`` alone, or from the head of a GGUF file.
 
     Raises:
         ConfigError: it is missing or damaged, or describes no transformer that we know.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if folder.is_file():
+            config = gguf_config(folder)
+        else:
+            config = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         with torch.device("meta"):
             return _size(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+    except ConfigError:
+        raise
     except Exception as error:  # transformers raises many types
         raise ConfigError(
             f"{folder}/config.json: no model of known size ({first_line(error)}); choose a transformer "
