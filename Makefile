@@ -83,6 +83,7 @@ reference: config ## copy a finished profile's figures, verdicts and tables to d
 	for kind in png json html md csv; do cp $(FIGURES)/[ft]*.$$kind docs/$(PROFILE); done
 	cp $(RESULTS)/claims.md $(RESULTS)/claims.json $(RESULTS)/environment.json docs/$(PROFILE)
 	cp $(RESULTS)/summary/runs.csv $(RESULTS)/factorial.csv $(wildcard $(RESULTS)/tuning/trials.csv) docs/$(PROFILE)
+	gzip -9nc $(RESULTS)/summary/metrics.csv > docs/$(PROFILE)/metrics.csv.gz
 
 #:
 check: lint types ## lint, types and the fast tests: before every commit

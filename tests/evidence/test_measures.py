@@ -12,6 +12,7 @@ from sspo.evidence.measures import (
     cut_at,
     drift_measures,
     final_scores,
+    late_rise,
     run_measures,
     sampled_tokens,
     spike_share,
@@ -236,3 +237,9 @@ def test_drift_is_the_root_mean_square_over_steps_and_ends_are_the_last_measured
     assert measures["sequence_weight_distance"] == pytest.approx(0.4)
     assert (measures["final_kl"], measures["final_entropy"]) == (0.5, 1.0)
     assert set(drift_measures([{"step": 0}]).values()) == {None}
+
+
+def test_the_late_rise_compares_the_last_quarter_with_the_one_around_the_middle():
+    assert late_rise([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]) == pytest.approx(0.65 - 0.35)
+    assert late_rise([0.0] * 6 + [0.5] * 10) == 0.0  # all was learnt before
+    assert late_rise([0.2, 0.7, 0.3]) == pytest.approx(0.3 - 0.7)

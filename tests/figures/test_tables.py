@@ -207,7 +207,7 @@ def test_the_outcome_table_has_means_over_all_runs_of_a_regime(frames):
     rows = frames["runs"].query("regime == 'main' and method == 'grpo'")
     found = rows_of(table, "main")[0]
     assert found[:2] == ["GRPO", str(len(rows))]
-    for column in ("area", "final_kl", "drift", "grpo_clip_share", "sequence_weight_distance"):
+    for column in ("area", "late_rise", "final_kl", "drift", "grpo_clip_share"):
         assert f"{rows[column].mean():.3f}" in found
     assert f"{rows['test_response_tokens'].mean():.1f}" in found
 

@@ -12,6 +12,8 @@ more than a margin, which means that training did harm. ``spike_share`` is the s
 gradient norm exceeds k times the median of the steps before. The spread over seeds is measured by
 ``sspo.evidence.claims.add_spread``.
 
+Saturation. ``late_rise`` says how much the second half of training still added.
+
 Quality. ``final_accuracy`` is the last validation; ``final_scores`` are those of the final evaluation.
 """
 
@@ -124,6 +126,15 @@ def collapsed(accuracy: ArrayLike, config: LearningConfig) -> bool:
     return bool(final < config.collapse_share * best or final < base - config.collapse_margin)
 
 
+def late_rise(accuracy: ArrayLike) -> float:
+    """Accuracy in the last quarter of the validations minus that in the quarter around the middle."""
+    accuracy = finite_values(accuracy, dimensions=1)
+    count = len(accuracy)
+    quarter = max(1, count // 4)
+    middle = (count - quarter) // 2
+    return float(accuracy[-quarter:].mean() - accuracy[middle : middle + quarter].mean())
+
+
 def spike_share(norms: ArrayLike, factor: float, window: int) -> float:
     """Share of steps whose gradient norm exceeds ``factor`` times the median of those before.
 
@@ -173,8 +184,8 @@ def run_measures(records: Sequence[JsonDict], config: LearningConfig, budget: fl
 
     Returns:
         ``tokens_to_target`` (None if not reached), ``tokens_to_target_capped``, ``reached`` (0 or 1),
-        ``area``, ``drawdown``, ``collapsed`` (0 or 1), ``spike_share`` (None where a run has no more
-        steps than the window), ``best_accuracy`` and ``final_accuracy``.
+        ``area``, ``drawdown``, ``collapsed`` (0 or 1), ``late_rise``, ``spike_share`` (None where a run
+        has no more steps than the window), ``best_accuracy`` and ``final_accuracy``.
 
     Raises:
         ValueError: too few records, a number that is not finite, or a budget that the run has not spent.
@@ -190,6 +201,7 @@ def run_measures(records: Sequence[JsonDict], config: LearningConfig, budget: fl
         "area": area_under_curve(spent),
         "drawdown": worst_drawdown(whole.accuracy),
         "collapsed": float(collapsed(whole.accuracy, config)),
+        "late_rise": late_rise(whole.accuracy),
         "spike_share": (
             spike_share(norms, config.spike_factor, config.spike_window)
             if len(norms) > config.spike_window
@@ -208,12 +220,13 @@ def drift_measures(records: Sequence[JsonDict]) -> Measures:
 
     Returns:
         ``drift`` (root mean square log-ratio over all steps, nats), the means over steps of
-        ``grpo_clip_share``, ``sequence_weight_distance`` and ``sequence_weight_var``
-        (``sspo.training.metrics``), ``final_kl`` and ``final_entropy`` (nats per token, where last
-        measured). None where never measured.
+        ``grpo_clip_share``, ``sequence_weight_distance``, ``sequence_weight_var`` and
+        ``engine_logprob_gap_mean`` (``sspo.training.metrics``), ``final_kl`` and ``final_entropy`` (nats
+        per token, where last measured). None where never measured.
     """
     rms = np.array(_measured(records, "log_ratio_rms"))
-    means = ("grpo_clip_share", "sequence_weight_distance", "sequence_weight_var")
+    means = ("grpo_clip_share", "sequence_weight_distance", "sequence_weight_var",
+             "engine_logprob_gap_mean")  # fmt: skip
     return {
         "drift": float(np.sqrt(np.mean(rms**2))) if rms.size else None,
         **{key: _average(records, key) for key in means},

@@ -16,9 +16,9 @@ from sspo.figures.markup import Table
 
 EFFECTS = ["area", "drawdown", "test_pass@1", "test_greedy", "hard_pass@1"]
 CONTRASTS = ["level", "gate", "interaction"]
-OUTCOMES = ["area", "test_pass@1", "hard_pass@1", "drawdown", "collapsed", "final_entropy",
-            "final_kl", "test_response_tokens", "test_truncated", "drift", "grpo_clip_share",
-            "sequence_weight_distance"]  # fmt: skip
+OUTCOMES = ["area", "late_rise", "test_pass@1", "hard_pass@1", "drawdown", "collapsed",
+            "final_entropy", "final_kl", "test_response_tokens", "test_truncated", "drift",
+            "grpo_clip_share", "sequence_weight_distance", "engine_logprob_gap_mean"]  # fmt: skip
 
 
 @made_from(evaluations=("run", "method", "split", "metric", "value", "low", "high"))
@@ -169,11 +169,12 @@ def tabulate_outcomes(frames: Frames, methods: Methods) -> Table:
     values.columns = names.str.replace("kl", "KL").str.replace("grpo", "GRPO")
     return Table(
         "Outcomes by regime",
-        "Means over n runs. Area under the validation curve; pass@1 on test and hard; drawdown of the "
-        "validation curve; collapsed: share of runs; entropy and KL to the initial policy at the end, "
-        "nats per token; tokens per test response and share truncated; drift: root mean square "
-        "log-ratio, nats; GRPO clip share: share of tokens that GRPO's clip of 0.2 would cut off, "
-        "whatever the method; sequence weight distance: mean |weight - 1| of the method's own weights.",
+        "Means over n runs. Area under the validation curve, and how much its second half still rose; "
+        "pass@1 on test and hard; drawdown of the validation curve; collapsed: share of runs; entropy and "
+        "KL to the initial policy at the end, nats per token; tokens per test response and share "
+        "truncated; drift: root mean square log-ratio, nats; GRPO clip share: share of tokens that GRPO's "
+        "clip of 0.2 would cut off, whatever the method; sequence weight distance: mean |weight - 1| of "
+        "the method's own weights; engine logprob gap: mean |log pi - log pi_engine|, nats.",
         values,
         formats={"": ".3f", "test response tokens": ".1f"},
     )
