@@ -150,6 +150,7 @@ def test_measures_of_a_run_read_off_by_hand():
         {
             "tokens_to_target": 300.0,
             "tokens_to_target_capped": 300.0,
+            "late_rise": 0.6 - 0.3,  # a quarter of four is one: the last, and the second
             "reached": 1.0,
             "area": (0.2 + 0.5 + 0.65) / 3,
             "drawdown": 0.1,
