@@ -20,6 +20,10 @@ class SamplingConfig(Section):
         "tokens that end a response beside the end tokens of the tokenizer and of generation_config.json, "
         "such as <|im_end|>"
     )
+    cuda_graphs: bool = optional_setting(
+        "decode with a static cache, which a GPU repeats as CUDA graphs (torch engine); left out, false",
+        default=False,
+    )
 
 
 class RolloutConfig(SamplingConfig):
@@ -64,6 +68,15 @@ class RolloutConfig(SamplingConfig):
             raise refuse(
                 f"correction = {self.correction!r} weighs by the policy's old log-probabilities, which "
                 "old_logprobs = 'engine' does not compute; choose policy, or correction none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_has_graphs_of_its_own(self) -> Self:
+        if self.engine != "torch" and self.cuda_graphs:
+            raise refuse(
+                f"cuda_graphs = True: engine = {self.engine!r} has graphs of its own; remove the key, or "
+                "choose engine torch"
             )
         return self
 

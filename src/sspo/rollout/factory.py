@@ -114,4 +114,5 @@ def make_torch_engine(
         shares_policy=shares,
         stop_tokens=sampling.stop_tokens,
         weights_dtype=weights_dtype,
+        cuda_graphs=sampling.cuda_graphs,
     )

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from sspo.models.rounding import round_weights
 from sspo.rollout.decoder import Decoder
 from sspo.rollout.engine import Completion, Sampling, check_request, end_tokens
+from sspo.rollout.static_decoder import StaticDecoder
 
 
 class TorchEngine:
@@ -30,13 +31,15 @@ class TorchEngine:
         shares_policy: bool = False,
         stop_tokens: Sequence[str] = (),
         weights_dtype: str = "float32",
+        cuda_graphs: bool = False,
     ) -> None:
         """Sample at most ``max_batch`` responses at once, which bounds the memory.
 
         ``shares_policy`` says that ``model`` is the policy in training itself, so ``load_weights`` does
         nothing. ``stop_tokens`` end a response, as the tokenizer's end token does and those of the
         model's generation configuration. Weights are rounded to ``weights_dtype``, also those that
-        are loaded later; other values than float32 need a model of the engine's own.
+        are loaded later; other values than float32 need a model of the engine's own. ``cuda_graphs``
+        decodes with a static cache, which a GPU repeats as a graph.
 
         Raises:
             ConfigError: the tokenizer does not know one of the end tokens, or ``round_weights`` refuses.
@@ -46,6 +49,7 @@ class TorchEngine:
         self.max_batch = max_batch
         self.shares_policy = shares_policy
         self.weights_dtype = weights_dtype
+        self.decoder = StaticDecoder if cuda_graphs else Decoder
         round_weights(model, weights_dtype)
         self.ends = end_tokens(tokenizer, stop_tokens, model.generation_config.eos_token_id)
 
@@ -88,7 +92,7 @@ class TorchEngine:
         lengths = torch.full((size,), horizon, device=device)
         uniforms = _uniforms(seeds, horizon, device) if sampling.temperature > 0.0 else None
 
-        decoder = Decoder(self.model, prompts, horizon)
+        decoder = self.decoder(self.model, prompts, horizon)
         rows = torch.arange(size, device=device)  # (A,) rows of the batch still in the decoder
         for t in range(horizon):
             u = None if uniforms is None else uniforms[rows, t]
