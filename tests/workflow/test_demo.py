@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -48,8 +49,7 @@ def test_every_step_is_shown_once_also_after_an_interruption_and_the_end_has_the
     process = started(made)
     run = made.folder / "results/tiny/runs/sspo-s0"
     wait_for(lambda: (run / "checkpoint/step-000001").exists() or process.poll() is not None)
-    process.send_signal(signal.SIGINT)  # what a terminal sends to the whole group
-    subprocess.run(["pkill", "-INT", "-s", str(process.pid), "-f", "snakemake"], check=False)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     stopped, _ = process.communicate(timeout=120)
     assert "the same command goes on" in stopped and process.returncode == 1
     process = started(made)
