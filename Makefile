@@ -130,6 +130,7 @@ bench: vllm ## speed, memory and which bits repeat: results/bench and docs/perfo
 	  --benchmark-json=$(RESULTS)/bench/kernels.json
 	$(BIN)/python benchmarks/memory.py --output $(RESULTS)/bench
 	$(BIN)/python benchmarks/determinism.py --results $(RESULTS) --output $(RESULTS)/bench
+	$(IN_VENV) $(BIN)/python benchmarks/cores.py --config $(CONFIG_FILES) --results $(RESULTS) --output $(RESULTS)/bench
 	$(IN_VENV) $(BIN)/python benchmarks/processes.py --results $(RESULTS) --output $(RESULTS)/bench
 	$(BIN)/python benchmarks/table.py --input $(RESULTS)/bench --output docs/performance.json
 
