@@ -7,6 +7,7 @@ from sspo.config.errors import ConfigError
 from sspo.data.batching import batches
 from sspo.models.policy import ScoreBatch, score
 from sspo.objectives.losses import LOSSES
+from sspo.rewards.base import Reward
 from sspo.training.checkpoint import CheckpointStore
 from sspo.training.metrics import RunLog
 from sspo.training.optim import make_optimizer
@@ -129,3 +130,15 @@ def test_a_lag_that_no_rollout_can_have_is_refused(changes, said):
         plain.changed(rollout=rollout, train=train_changes)
     with pytest.raises(ConfigError, match="trainer = 'trl' has no queue"):
         plain.changed(rollout={"lag": 2}, trainer="trl")
+
+
+def test_a_run_goes_on_where_no_waiting_response_teaches_anything(tmp_path):
+    config = run_config(lag=2, steps=4)
+    actors = make_actors(reward=lambda answer, completion: Reward(0.0, "wrong"))
+    before = weights(actors)
+    run_training(tmp_path, config, actors)
+    records = read_metrics(tmp_path)[1:]
+    assert len(records) == 4
+    assert {record["degenerate_groups"] for record in records} == {1.0}
+    assert {record["log_ratio_rms"] for record in records} == {None}
+    assert torch.equal(weights(actors), before)

@@ -163,6 +163,7 @@ def test_without_a_response_that_can_learn_every_statistic_is_null():
     assert summary.keys() == one_row([0.3], [1.0], 1.0).keys()
     assert {*summary.values()} == {None}
     json.dumps(summary, allow_nan=False)
+    assert UpdateStats().summary() == summary  # not even scored
 
 
 def test_quantiles_of_a_hundred_and_one_tokens_are_the_ranks():

@@ -24,6 +24,10 @@ Metrics = dict[str, Any]
 
 LOGS = ("metrics", "rollouts")
 
+# The part of a step in which no response taught anything and none was scored.
+NOTHING = {name: torch.empty(0) for name in ("log_ratio", "coefficient", "mass", "sequence_weight")}
+NOTHING["positive"] = torch.empty(0, dtype=torch.bool)
+
 GRPO_CLIP = 0.2  # of the clip that every run is measured by, whatever its objective
 
 
@@ -80,7 +84,8 @@ class UpdateStats:
         correction drops tokens has ``dropped_tokens``, the mean share of a response. A statistic of
         nothing is None (JSON null).
         """
-        pooled = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
+        parts = self.parts or [NOTHING]
+        pooled = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         log_ratio, coefficient = pooled["log_ratio"], pooled["coefficient"]
         positive, weight = pooled["positive"], pooled["sequence_weight"]
         mass = pooled["mass"].double()
