@@ -132,7 +132,8 @@ def test_evaluation_and_validation_ask_for_such_prompts(adding, kind):
     evaluate_problems(
         PROBLEMS, engine, adding, believe, samples=1, temperature=1.0, max_tokens=4, seed=0
     )
-    assert engine.prompts == expected_prompts(kind[0]) * 2
+    expected = [prompt for prompt in expected_prompts(kind[0]) for _ in range(2)]
+    assert engine.prompts == expected  # greedy and sampled
 
 
 def test_rollouts_ask_for_such_prompts_and_score_them(adding, kind, model):

@@ -48,7 +48,8 @@ def checkout(tmp_path):
         for name in names:
             stand_in(folder / environment / "bin" / name)
     figures = [f"figures/f1.{kind}" for kind in ("png", "json", "html", "md", "csv")]
-    tables = ["claims.md", "claims.json", "environment.json", "summary/runs.csv", "factorial.csv"]
+    tables = ["claims.md", "claims.json", "environment.json", "factorial.csv"]
+    tables += ["summary/runs.csv", "summary/metrics.csv"]
     for name in (*figures, *(f"results/{table}" for table in tables), ".venv/.installed"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
