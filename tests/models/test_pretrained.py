@@ -15,7 +15,7 @@ from sspo.models.pretrained import checkpoint_files, checkpoint_folder, load_pub
 from sspo.rollout.engine import Sampling
 from sspo.rollout.factory import make_engine
 from sspo.rollout.torch_engine import TorchEngine
-from support.engines import compute, engine_called
+from support.engines import assert_scores_match, compute, engine_called
 from support.published import TURN, chat_tokenizer, published, saved
 
 REVISION = "4a83ca6e4526a4f2da3aa259ec36c259f66b2ab2"
@@ -51,12 +51,7 @@ def test_what_is_sampled_from_a_published_model_is_what_is_scored(tmp_path, arch
     prompts = tokenizer([f"<|im_start|>user\n{i} + 2 = ?{TURN}\n" for i in range(6)])["input_ids"]
     engine = TorchEngine(model, tokenizer, stop_tokens=[TURN])
     completions = engine.generate(prompts, Sampling(24, 0.8, list(range(6))))
-    batch = ScoreBatch.collate(prompts, [c.token_ids for c in completions], "cpu")
-    with torch.no_grad():
-        logprobs, _ = score(model, batch, temperature=0.8)
-    for row, completion in zip(logprobs, completions, strict=True):
-        expected = torch.tensor(completion.logprobs)
-        torch.testing.assert_close(row[: len(expected)], expected, rtol=0, atol=1e-4)
+    assert_scores_match(model, prompts, completions, 0.8)
 
 
 @pytest.mark.vllm

@@ -34,6 +34,15 @@ class Reward:
 RewardFunction = Callable[[str, Completion], Reward]
 
 
+def graded(completion: Completion, given: str | None, right: Callable[[str], bool]) -> Reward:
+    """1 if a response ended by itself and states an answer, ``given``, that is ``right``."""
+    if completion.finish_reason != "stop":
+        return Reward(0.0, "truncated", given)
+    if given is None:
+        return Reward(0.0, "no_answer")
+    return Reward(1.0, "correct", given) if right(given) else Reward(0.0, "wrong", given)
+
+
 def check_golds(
     problems: Sequence[dict[str, object]], reward: RewardFunction, path: str | Path
 ) -> None:

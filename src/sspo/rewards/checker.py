@@ -16,7 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from sspo.config.errors import ConfigError
 from sspo.config.settings import RewardConfig
@@ -134,6 +134,26 @@ class Checker:
         if not poll.poll(1000.0 * seconds):
             return None
         return self._process.stdout.read(1).decode("ascii")
+
+
+class CheckedReward:
+    """What rewards that ask a checker share: they start it, end it, and travel to other processes."""
+
+    def __init__(self, config: RewardConfig) -> None:
+        """Start the checker.
+
+        Raises:
+            ConfigError: as ``Checker``.
+        """
+        self.config = config
+        self._checker = Checker(config)
+
+    def close(self) -> None:
+        """End the checker; a later call starts it again."""
+        self._checker.close()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[RewardConfig]]:
+        return type(self), (self.config,)
 
 
 def _end(process: Any, owner: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sspo.rewards.base import ANSWER_MARK, Reward
+from sspo.rewards.base import ANSWER_MARK, Reward, graded
 from sspo.rollout.engine import Completion
 
 
@@ -17,11 +17,6 @@ def exact_reward(answer: str, completion: Completion) -> Reward:
 
     Any completion gives 0 or 1; none raises.
     """
-    given = extract_answer(completion.text)
-    if completion.finish_reason != "stop":
-        return Reward(0.0, "truncated", given)
-    if given is None:
-        return Reward(0.0, "no_answer")
-    if given == answer.strip():
-        return Reward(1.0, "correct", given)
-    return Reward(0.0, "wrong", given)
+    return graded(
+        completion, extract_answer(completion.text), lambda given: given == answer.strip()
+    )

@@ -2,10 +2,9 @@ r"""The reward of reasoning-gym's problems: the scorer of the generator, run by 
 
 from __future__ import annotations
 
-from sspo.config.settings import RewardConfig
 from sspo.rewards.answers import BOX, find_answer
 from sspo.rewards.base import ANSWER_MARK, Reward
-from sspo.rewards.checker import Checker
+from sspo.rewards.checker import CheckedReward
 from sspo.rollout.engine import Completion
 
 
@@ -24,21 +23,12 @@ def stated_answer(text: str, limit: int) -> str | None:
     return answer.strip()[: limit + 1] or None
 
 
-class GymReward:
+class GymReward(CheckedReward):
     """1 if the response ended by itself and the generator's scorer gives its answer the full score.
 
     Any gold and completion give 0 or 1 within bounded time and memory; none raises. Scores between 0 and
     1, which scorers give for answers in part or in another form, count as 0.
     """
-
-    def __init__(self, config: RewardConfig) -> None:
-        """Start the checker.
-
-        Raises:
-            ConfigError: as ``Checker``.
-        """
-        self.config = config
-        self._checker = Checker(config)
 
     def __call__(self, gold: str, completion: Completion) -> Reward:
         """The reward of a completion; ``gold`` is the JSON that ``sspo.data.gym`` writes."""
@@ -52,10 +42,3 @@ class GymReward:
             return Reward(0.0, "too_long", given)
         reason = self._checker.compare(gold, given)
         return Reward(float(reason == "correct"), reason, given)
-
-    def close(self) -> None:
-        """End the checker; a later call starts it again."""
-        self._checker.close()
-
-    def __reduce__(self) -> tuple[type[GymReward], tuple[RewardConfig]]:
-        return GymReward, (self.config,)

@@ -2,27 +2,17 @@ r"""The reward for answers in LaTeX, which are compared in the process of ``sspo
 
 from __future__ import annotations
 
-from sspo.config.settings import RewardConfig
 from sspo.rewards.answers import as_integer, find_answer, normalize, vote
 from sspo.rewards.base import Reason, Reward
-from sspo.rewards.checker import Checker
+from sspo.rewards.checker import CheckedReward
 from sspo.rollout.engine import Completion
 
 
-class MathReward:
+class MathReward(CheckedReward):
     """1 if the response ended by itself and its answer means what the gold answer means.
 
     Any gold answer and completion give 0 or 1 within bounded time and memory; none raises.
     """
-
-    def __init__(self, config: RewardConfig) -> None:
-        """Start the checker.
-
-        Raises:
-            ConfigError: as ``Checker``.
-        """
-        self.config = config
-        self._checker = Checker(config)
 
     def __call__(self, answer: str, completion: Completion) -> Reward:
         """The reward of a completion for the gold ``answer``."""
@@ -31,10 +21,6 @@ class MathReward:
         stated = given and vote(given)
         reason = self._judge(answer, given, completion.finish_reason)
         return Reward(float(reason == "correct"), reason, stated)
-
-    def close(self) -> None:
-        """End the checker; a later call starts it again."""
-        self._checker.close()
 
     def _judge(self, gold: str, given: str | None, finish_reason: str) -> Reason:
         if finish_reason != "stop":
@@ -49,6 +35,3 @@ class MathReward:
         if first is not None and second is not None:
             return "correct" if first == second else "wrong"
         return self._checker.compare(gold, given)
-
-    def __reduce__(self) -> tuple[type[MathReward], tuple[RewardConfig]]:
-        return MathReward, (self.config,)

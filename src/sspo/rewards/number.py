@@ -9,7 +9,7 @@ import re
 from collections import deque
 from decimal import Decimal
 
-from sspo.rewards.base import Reward
+from sspo.rewards.base import Reward, graded
 from sspo.rollout.engine import Completion
 
 # A sign after a digit, a letter or a bracket is an operation (12-5); commas part groups of three digits.
@@ -37,11 +37,5 @@ def number_reward(answer: str, completion: Completion) -> Reward:
 
     Any completion gives 0 or 1; none raises.
     """
-    given = last_number(completion.text)
-    if completion.finish_reason != "stop":
-        return Reward(0.0, "truncated", given)
-    if given is None:
-        return Reward(0.0, "no_answer")
-    if _NUMBER.fullmatch(answer.strip()) and given == last_number(answer):
-        return Reward(1.0, "correct", given)
-    return Reward(0.0, "wrong", given)
+    gold = last_number(answer) if _NUMBER.fullmatch(answer.strip()) else None
+    return graded(completion, last_number(completion.text), lambda given: given == gold)
