@@ -72,6 +72,7 @@ def draw_before_after(
         for panel, (column, name) in zip(curves.subplots(1, 2), names.items(), strict=True):
             rows = metrics.dropna(subset=[column])
             panel.plot(rows["step"], rows[column], color=color, marker="o", markersize=2.5)
+            panel.locator_params(axis="x", integer=True)
             panel.set(title=name, xlabel="step", ylim=(0, 1.03 if column == "reward" else None))
         curves.suptitle(label)
         axes = texts.subplots()
