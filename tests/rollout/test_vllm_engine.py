@@ -90,6 +90,15 @@ def test_a_vllm_sample_depends_on_its_own_seed_only(vllm_engine, prompts):
 
 
 @pytest.mark.vllm
+def test_more_prompt_tokens_than_vllm_reads_in_one_step_change_no_sample(vllm_engine, prompts):
+    seeds = seeds_of(prompts)
+    few = vllm_engine.generate(prompts, Sampling(3, 1.0, seeds))
+    many = vllm_engine.generate(prompts * 40, Sampling(3, 1.0, seeds * 40))
+    assert sum(map(len, prompts)) * 40 > 16_384  # tokens of one step, whatever vLLM's default
+    assert token_ids(many) == token_ids(few) * 40
+
+
+@pytest.mark.vllm
 def test_vllm_ends_and_truncates_as_torch_does(vllm_engine, tokenizer, prompts):
     completions = vllm_engine.generate(prompts, Sampling(30, 1.0, seeds_of(prompts)))
     short = vllm_engine.generate(prompts, Sampling(7, 1.0, seeds_of(prompts)))

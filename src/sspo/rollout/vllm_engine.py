@@ -65,6 +65,8 @@ class VllmEngine:
                 generation_config="vllm",  # no sampling defaults from the checkpoint
                 logprobs_mode="processed_logprobs",  # of the distribution at this temperature
                 enable_prefix_caching=True,  # the prompt of a group is read once
+                # A prompt read in two steps makes vLLM rewind its seed, which a CPU's generator refuses.
+                enable_chunked_prefill=False if on_cpu else None,
                 max_model_len=self.context,
                 dtype=dtype,
                 quantization=quantization,
