@@ -82,7 +82,9 @@ reference: config ## copy a finished profile's figures, verdicts and tables to d
 	mkdir -p docs/$(PROFILE)
 	for kind in png json html md csv; do cp $(FIGURES)/[ft]*.$$kind docs/$(PROFILE); done
 	cp $(RESULTS)/claims.md $(RESULTS)/claims.json $(RESULTS)/environment.json docs/$(PROFILE)
-	cp $(RESULTS)/summary/runs.csv $(RESULTS)/factorial.csv $(wildcard $(RESULTS)/tuning/trials.csv) docs/$(PROFILE)
+	cp $(RESULTS)/summary/runs.csv $(RESULTS)/factorial.csv docs/$(PROFILE)
+	for trials in $(wildcard $(RESULTS)/tuning/*/trials.csv); do \
+	  cp $$trials docs/$(PROFILE)/trials_$$(basename $$(dirname $$trials)).csv; done
 	gzip -9nc $(RESULTS)/summary/metrics.csv > docs/$(PROFILE)/metrics.csv.gz
 
 #:

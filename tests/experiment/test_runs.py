@@ -119,7 +119,8 @@ def test_tuned_says_what_the_tuning_decides():
 
 
 def test_trials_are_all_pairs_of_rates_and_parameters_for_every_method():
-    runs, choice = tuning_runs(check_profile(study(), "mine.yaml"))
+    runs, choices = tuning_runs(check_profile(study(), "mine.yaml"))
+    choice = choices["main"]
     assert {len(trials) for trials in choice.trials.values()} == {4}
     by_name = {run.run: run for run in runs}
     assert len(by_name) == len(runs) == 8
@@ -132,7 +133,32 @@ def test_trials_are_all_pairs_of_rates_and_parameters_for_every_method():
             assert run.objective.params == values
     untuned = study()
     del untuned["tuning"], untuned["regimes"]
-    assert tuning_runs(check_profile(untuned, "mine.yaml")) == ([], None)
+    assert tuning_runs(check_profile(untuned, "mine.yaml")) == ([], {})
+
+
+def test_a_regime_with_trials_of_its_own_tries_its_own_settings():
+    config = study()
+    config["tuning"]["regimes"] = ["stale"]
+    with pytest.raises(
+        ConfigError, match=r"regimes.slow.tuned: neither this regime nor main has trials"
+    ):
+        check_profile(config, "mine.yaml")
+    del config["regimes"]["slow"]
+    profile = check_profile(config, "mine.yaml")
+    runs, choices = tuning_runs(profile)
+    assert [*choices] == ["stale"]
+    assert {run.train.updates_per_rollout for run in runs} == {
+        config["regimes"]["stale"]["train"]["updates_per_rollout"]
+    }
+    assert {run.regime for run in runs} == {"tuning"}
+    assert {run.tuned for run in runs} == {"nothing"}
+    assert runs[0].run == "grpo-stale-tuning0-s9"
+    tuned = {run.regime: run.tuned for run in rl_runs(profile)}
+    assert (tuned["main"], tuned["stale"]) == ("nothing", "everything")
+    config["tuning"]["regimes"] = ["main", "stale"]
+    runs, choices = tuning_runs(check_profile(config, "mine.yaml"))
+    assert [*choices] == ["main", "stale"]
+    assert len({run.run for run in runs}) == 16
 
 
 def test_the_control_accompanies_the_main_regime_on_each_base():
@@ -181,6 +207,7 @@ BAD = [
         {"regimes": {"tuning0": {"bases": ["base"], "seeds": [9], "tuned": False}}},
         "two runs are called",
     ),
+    ({"tuning": {"regimes": ["lost"]}}, "tuning.regimes: 'lost' is no tuned regime"),
     ({"tuning": {"base": "third"}}, "tuning.base: 'third' is not defined"),
     ({"bases": {"second": {"pretrain": {"seed": -1}}}}, "bases.second: pretrain.seed = -1"),
     ({"bases": {"second": {"task": {"surprise": 1}}}}, "bases.second: task"),

@@ -104,7 +104,7 @@ def studied(study, tmp_path):
         write_json(
             tmp_path / place / "config.json", apply_choice(config, choices) if tuned else config
         )
-    write_json(tmp_path / "tuning/choices.json", choices)
+    write_json(tmp_path / "tuning/main/choices.json", choices)
     return tmp_path
 
 
@@ -112,13 +112,13 @@ def test_a_tuned_run_is_compared_with_what_its_trials_chose(study, studied):
     configs, choices = study
     assert changed_keys(configs, studied) == {}
     write_json(
-        studied / "tuning/choices.json",
+        studied / "tuning/main/choices.json",
         {**choices, "grpo": {**choices["grpo"], "learning_rate": 0.4}},
     )
     changed = changed_keys(configs, studied)
     assert {place.split("-")[0] for place in changed} == {"runs/grpo"}
     assert changed["runs/grpo-s10"] == ["train.learning_rate = 0.4, was 0.5"]
-    (studied / "tuning/choices.json").unlink()
+    (studied / "tuning/main/choices.json").unlink()
     assert changed_keys(configs, studied) == {}
 
 
@@ -127,7 +127,7 @@ def test_a_changed_trial_makes_every_tuned_run_stale(study):
     trial = next(place for place in configs if "tuning" in place and place.startswith("runs/"))
     tuned = {place for place in configs if configs[place].get("tuned", "nothing") != "nothing"}
     assert stale_models(configs, {trial: ["train.steps = 90, was 80"]}) == {trial} | tuned
-    assert stale_models(configs, {"tuning": ["validations = 1, was 2"]}) == tuned
+    assert stale_models(configs, {"tuning/main": ["validations = 1, was 2"]}) == tuned
     assert stale_models(configs, {"bases/letters/data": ["seed = 1, was 0"]}) == {
         "bases/letters"
     } | {place for place, config in configs.items() if config.get("base") == "letters"}

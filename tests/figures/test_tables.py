@@ -194,6 +194,18 @@ def test_the_tuning_table_has_a_row_per_parameter_set_and_the_choice_in_bold(fra
     assert bold_texts(table) == chosen
 
 
+def test_the_trials_of_several_regimes_are_told_apart(frames):
+    trials = frames["trials"]
+    both = pd.concat([trials, trials.assign(regime="stale16", score=trials["score"] / 2.0)])
+    table = load("t3_tuning")({**frames, "trials": both}, METHODS)
+    assert list(table.values)[:3] == ["regime", "method", "parameters"]
+    (row,) = table.values.query(
+        "regime == 'stale16' and method == 'SAPO' and parameters == 'clip 0.2'"
+    ).to_dict("records")
+    score = trials.query("method == 'sapo' and learning_rate == 1e-4").iloc[0]["score"]
+    assert row["0.0001"] == pytest.approx(50.0 * score)
+
+
 def test_the_settings_table_shows_every_value_as_given(frames):
     table = load("t4_settings")(frames, METHODS)
     assert rows_of(table, "all methods")[1] == ["rollout.engine", "$x$ and $y$", ""]

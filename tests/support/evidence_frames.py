@@ -57,7 +57,7 @@ def make_steps(methods, seeds: int = 3, steps: int = 12) -> pd.DataFrame:
 def make_trials(methods) -> pd.DataFrame:
     rng = np.random.default_rng(2)
     rows = [
-        {"method": m, "learning_rate": rate, "params": json.dumps({"clip": clip}),
+        {"regime": "main", "method": m, "learning_rate": rate, "params": json.dumps({"clip": clip}),
          "score": rng.random(), "chosen": (rate, clip) == (1e-4, 0.2)}
         for m in methods for rate in (2e-4, 5e-5, 1e-4) for clip in (0.2, 0.4)
     ]  # fmt: skip

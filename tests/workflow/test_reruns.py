@@ -224,7 +224,7 @@ def test_tuned_runs_train_with_what_was_chosen_and_others_with_what_is_written(s
     assert written["objective"]["params"]["tau_pos"] == 1.0
     assert config("sspo-tuning0-s9")["train"]["learning_rate"] == 1e-4
     table = (studied.folder / "results/summary/settings.csv").read_text()
-    assert "--choices results/tuning/choices.json" in table
+    assert "--choices results/tuning/main/choices.json" in table
 
 
 def test_a_run_learns_from_its_own_base_model_and_that_models_data(studied):

@@ -44,18 +44,19 @@ def settings_of(profile: str) -> dict:
     return {**config, "methods": methods}
 
 
-def last_choices(settings: dict) -> dict | None:
+def last_choices(settings: dict) -> dict:
     """As if the last trial of every method were its best one."""
     if "tuning" not in settings:
-        return None
+        return {}
     rate = settings["tuning"]["learning_rates"][-1]
     params = settings["tuning"]["params"]
-    return {m: {"learning_rate": rate, "params": params[m][-1]} for m in settings["methods"]}
+    last = {m: {"learning_rate": rate, "params": params[m][-1]} for m in settings["methods"]}
+    return dict.fromkeys(settings["tuning"].get("regimes", ["main"]), last)
 
 
 def rows_of(settings: dict, choices: dict | None = None) -> dict:
     """(method, key) -> (value, source) of every row; of two rows of one key, the later one."""
-    return {row[:2]: row[2:] for row in T4["table"](settings, SOURCES, choices)}
+    return {row[:2]: row[2:] for row in T4["table"](settings, SOURCES, choices or {})}
 
 
 # What a recipe has, as the sources quote it: a value that is not its own must not claim to be.
@@ -137,15 +138,16 @@ def test_a_source_that_depends_on_the_value_says_what_holds_for_others():
     assert all("default" in source for source in SOURCES.values() if isinstance(source, dict))
 
 
-CHOICES = {
+CHOSEN = {
     "grpo": {"learning_rate": 1e-4, "params": {"clip_low": 0.2, "clip_high": 0.2}},
     "gspo": {"learning_rate": 5e-5, "params": {"clip_low": 0.03, "clip_high": 0.04}},
 }
+CHOICES = {"main": CHOSEN}
 
 
 def small_study(**changes) -> dict:
     settings = copy.deepcopy(settings_of("evidence"))
-    settings["methods"] = {name: settings["methods"][name] for name in CHOICES}
+    settings["methods"] = {name: settings["methods"][name] for name in CHOSEN}
     return merged(settings, changes)
 
 
@@ -193,6 +195,13 @@ def test_a_regime_that_is_not_tuned_shows_the_written_values_too():
     assert "the supervised control and regimes that are not tuned" in shared[3]
 
 
+def test_every_regime_with_trials_of_its_own_shows_what_they_chose():
+    other = {name: {**choice, "learning_rate": 2e-5} for name, choice in CHOSEN.items()}
+    table = T4["table"](small_study(), SOURCES, {**CHOICES, "stale16": other})
+    rates = [row[2:] for row in table if row[:2] == ("gspo", "train.learning_rate")]
+    assert rates == [("5e-05", "tuned (T3); in main"), ("2e-05", "tuned (T3); in stale16")]
+
+
 def test_a_methods_own_learning_rate_yields_to_the_tuned_one():
     settings = small_study(methods={"gspo": {"train": {"learning_rate": 1e-3}}})
     rows = rows_of(settings, CHOICES)
@@ -211,13 +220,15 @@ def run_script(folder: Path, *arguments) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 def test_the_script_takes_the_choices_and_refuses_a_tuned_study_without_them(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(small_study()))
-    (tmp_path / "choices.json").write_text(json.dumps(CHOICES))
+    chosen = tmp_path / "tuning/main/choices.json"
+    chosen.parent.mkdir(parents=True)
+    chosen.write_text(json.dumps(CHOSEN))
     refused = run_script(tmp_path, "--choices")  # as the rule writes it where there are none
     assert refused.returncode != 0
     assert "give --choices" in refused.stderr
-    done = run_script(tmp_path, "--choices", tmp_path / "choices.json")
+    done = run_script(tmp_path, "--choices", chosen)
     assert done.returncode == 0, done.stderr
     frame = pd.read_csv(tmp_path / "settings.csv")
     assert (frame["source"] == "tuned (T3)").sum() == 2
     record = json.loads((tmp_path / "settings.provenance.json").read_text())
-    assert str(tmp_path / "choices.json") in record["inputs"]
+    assert str(chosen) in record["inputs"]

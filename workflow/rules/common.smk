@@ -18,6 +18,7 @@ from sspo.config.names import (
     base_place,
     data_place,
     evaluation_place,
+    tuning_place,
 )
 from sspo.config.profile import check_profile
 from sspo.config.settings import CheckpointConfig
@@ -92,6 +93,14 @@ IMPORTED = [base for base in BASES if "checkpoint" in CONFIGS[base]]
 DATA = {base: data_place(CONFIGS, base) for base in BASES}
 RUNS = {
     place.removeprefix("runs/"): run for place, run in CONFIGS.items() if place.startswith("runs/")
+}
+# The trials of every regime that has its own: folder -> runs.
+TRIALS = {
+    place: [
+        run for trials in tuning["trials"].values() for trial in trials for run in trial["runs"]
+    ]
+    for place, tuning in CONFIGS.items()
+    if place.startswith(f"{TUNING}/")
 }
 TRIAL_RUNS = sorted(name for name, run in RUNS.items() if run["regime"] == TUNING)
 CONTROL_RUNS = sorted(name for name, run in RUNS.items() if run["method"] == CONTROL)
@@ -174,8 +183,10 @@ def takes_the_server(wildcards):
 
 def choices_of(wildcards):
     """What a tuned run's config waits for."""
-    tuned = CONFIGS[wildcards.place].get("tuned", "nothing")
-    return [f"{RESULTS}/tuning/choices.json"] if tuned != "nothing" else []
+    config = CONFIGS[wildcards.place]
+    if config.get("tuned", "nothing") == "nothing":
+        return []
+    return [f"{RESULTS}/{tuning_place(CONFIGS, config['regime'])}/choices.json"]
 
 
 def one_of(values):

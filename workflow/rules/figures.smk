@@ -32,8 +32,9 @@ if "regimes" in config:
     swept = "outcome against updates per rollout and drift"
     FIGURE_SOURCES["f10_staleness"] = (["summary/runs"], swept)
 if "tuning" in config:
-    FIGURE_SOURCES["f12_tuning"] = (["tuning/trials"], "validation accuracy of every trial")
-    TABLE_SOURCES["t3_tuning"] = (["tuning/trials"], "every trial and what was chosen")
+    trials = [f"{place}/trials" for place in TRIALS]
+    FIGURE_SOURCES["f12_tuning"] = (trials, "validation accuracy of every trial")
+    TABLE_SOURCES["t3_tuning"] = (trials, "every trial and what was chosen")
 if "exact_study" in CONFIGS:
     FIGURE_SOURCES["f13_exact"] = (
         ["exact_study/gradients"],
@@ -72,7 +73,7 @@ rule settings:
         script=script("settings"),
         sources=checkout("workflow/sources.yaml"),
         settings=f"{RESULTS}/settings/config.json",
-        choices=[f"{RESULTS}/tuning/choices.json"] if "tuning" in config else [],
+        choices=[f"{RESULTS}/{place}/choices.json" for place in TRIALS],
     output:
         table=f"{RESULTS}/summary/settings.csv",
         provenance=f"{RESULTS}/summary/settings.provenance.json",

@@ -1,19 +1,26 @@
+def of_trials(file):
+    """The input function of this file of every run among a regime's trials."""
+    return lambda wildcards: [f"{RESULTS}/runs/{run}/{file}" for run in TRIALS[wildcards.tuning]]
+
+
 rule choose:
-    """Every method's learning rate and parameters, by the validation accuracy of its trials."""
+    """Every method's learning rate and parameters, by the validation accuracy of a regime's trials."""
     input:
         code("choose"),
         script=script("choose"),
-        config=f"{RESULTS}/tuning/config.json",
-        configs=expand(f"{RESULTS}/runs/{{run}}/config.json", run=TRIAL_RUNS),
-        metrics=expand(f"{RESULTS}/runs/{{run}}/metrics.jsonl", run=TRIAL_RUNS),
+        config=f"{RESULTS}/{{tuning}}/config.json",
+        configs=of_trials("config.json"),
+        metrics=of_trials("metrics.jsonl"),
     output:
-        choices=f"{RESULTS}/tuning/choices.json",
-        trials=f"{RESULTS}/tuning/trials.csv",
-        provenance=f"{RESULTS}/tuning/provenance.json",
+        choices=f"{RESULTS}/{{tuning}}/choices.json",
+        trials=f"{RESULTS}/{{tuning}}/trials.csv",
+        provenance=f"{RESULTS}/{{tuning}}/provenance.json",
     log:
-        f"{RESULTS}/logs/choose.log",
+        f"{RESULTS}/logs/{{tuning}}/choose.log",
     benchmark:
-        f"{RESULTS}/benchmarks/choose.tsv"
+        f"{RESULTS}/benchmarks/{{tuning}}/choose.tsv"
+    wildcard_constraints:
+        tuning=one_of(TRIALS),
     localrule: True
     params:
         runs=lambda wildcards, input: Path(input.metrics[0]).parents[1],

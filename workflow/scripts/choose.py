@@ -28,7 +28,10 @@ def main() -> None:
     choices = {row["method"]: {key: row[key] for key in keys} for row in rows if row["chosen"]}
     outputs = [paths.output / name for name in ("choices.json", "trials.csv")]
     write_json(outputs[0], choices)
-    table = pd.DataFrame([{**row, "params": json.dumps(row["params"])} for row in rows])
+    regime = paths.output.name
+    table = pd.DataFrame(
+        [{"regime": regime, **row, "params": json.dumps(row["params"])} for row in rows]
+    )
     table.to_csv(outputs[1], index=False)
     write_record(
         paths.output / "provenance.json",

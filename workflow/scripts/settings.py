@@ -1,13 +1,14 @@
 """Table T4: every setting that matters, its value, and where it comes from."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
 from sspo.config.errors import ConfigError
+from sspo.config.names import MAIN
 from sspo.config.reading import JsonDict, load_json
 from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import run
@@ -20,6 +21,7 @@ REPLACED = {
 }
 RATE = "train.learning_rate"
 TUNED = "tuned (T3)"
+EMPTY: Mapping[str, JsonDict] = {}
 Sources = Mapping[str, str | Mapping[object, str]]
 Row = tuple[str, str, str, str]  # method, or nothing for shared settings; key, value, source
 
@@ -29,16 +31,20 @@ def main() -> None:
     parser.add_argument("--sources", type=Path, required=True, help="YAML: key -> source")
     parser.add_argument("--settings", type=Path, required=True, help="the experiment's settings")
     parser.add_argument(
-        "--choices", type=Path, nargs="?", help="what the tuning chose, for a tuned experiment"
+        "--choices",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="what the trials chose, for a tuned experiment: a file in the folder of each regime's trials",
     )
     parser.add_argument("--output", type=Path, required=True, help="CSV to write")
     arguments = parser.parse_args()
     sources = yaml.safe_load(arguments.sources.read_text(encoding="utf-8"))
     settings = load_json(arguments.settings)
-    given = [arguments.choices] if arguments.choices else []
+    given = arguments.choices
     if "tuning" in settings and not given:
         raise ConfigError(f"{arguments.settings}: the experiment is tuned; give --choices as well")
-    rows = table(settings, sources, *map(load_json, given))
+    rows = table(settings, sources, {path.parent.name: load_json(path) for path in given})
     frame = pd.DataFrame(rows, columns=["method", "key", "value", "source"])
     frame.to_csv(arguments.output, index=False)
     write_record(
@@ -49,18 +55,20 @@ def main() -> None:
     )
 
 
-def table(settings: JsonDict, sources: Sources, choices: JsonDict | None = None) -> list[Row]:
+def table(
+    settings: JsonDict, sources: Sources, choices: Mapping[str, JsonDict] = EMPTY
+) -> list[Row]:
     """The rows of T4: shared settings, what regimes change of them, every method's own.
 
     Args:
         settings: of the experiment.
         sources: key -> source, or value -> source with a ``default`` for other values.
-        choices: method -> learning rate and parameters that the tuning chose; None without tuning.
+        choices: regime with trials of its own -> method -> learning rate and parameters that they chose.
     """
-    rows = list(shared_rows(settings, sources, choices is not None))
+    rows = list(shared_rows(settings, sources, MAIN in choices))
     rows += regime_rows(settings)
     for method, entry in settings["methods"].items():
-        chosen = choices[method] if choices is not None else None
+        chosen = {regime: by_method[method] for regime, by_method in choices.items()}
         rows += method_rows(settings, sources, method, entry, chosen)
     return rows
 
@@ -74,7 +82,7 @@ def shared_rows(settings: JsonDict, sources: Sources, tuned: bool) -> Iterator[R
         if key == RATE and tuned:
             # Runs with a learning rate of their own have no use for this one.
             users = ["the supervised control"] if settings["experiment"]["control"] else []
-            users += ["regimes that are not tuned"] if has_untuned(settings) else []
+            users += ["regimes that are not tuned"] if has_untuned(settings, [MAIN]) else []
             if not users:
                 continue
             source += f"; only for {' and '.join(users)}, tuned ones are below"
@@ -95,21 +103,26 @@ def regime_rows(settings: JsonDict) -> Iterator[Row]:
 
 
 def method_rows(
-    settings: JsonDict, sources: Sources, method: str, entry: JsonDict, chosen: JsonDict | None
+    settings: JsonDict,
+    sources: Sources,
+    method: str,
+    entry: JsonDict,
+    chosen: Mapping[str, JsonDict],
 ) -> Iterator[Row]:
     """A method's parameters, its learning rate where it was tuned, and what it changes."""
     key = f"methods.{method}.params"
     written = show(entry["params"])
     source = source_of(sources, key, written)
-    if chosen is None:
-        yield method, entry["objective"], written, source
-    else:
-        value = show(chosen["params"])
-        tuned_source = f"{TUNED}; {source_of(sources, key, value)}"
+    for regime, choice in chosen.items():
+        where = "" if {*chosen} == {MAIN} else f"; in {regime}"
+        value = show(choice["params"])
+        tuned_source = f"{TUNED}; {source_of(sources, key, value)}{where}"
         yield method, entry["objective"], value, tuned_source
-        yield method, RATE, show(chosen["learning_rate"]), TUNED
-        if has_untuned(settings):
-            yield method, entry["objective"], written, f"{source}; in regimes that are not tuned"
+        yield method, RATE, show(choice["learning_rate"]), f"{TUNED}{where}"
+    if not chosen:
+        yield method, entry["objective"], written, source
+    elif has_untuned(settings, chosen):
+        yield method, entry["objective"], written, f"{source}; in regimes that are not tuned"
     for section in ("trainer", "advantages", "rollout", "train"):
         if section not in entry:
             continue
@@ -117,15 +130,17 @@ def method_rows(
         source = source_of(sources, f"methods.{method}.{section}", value)
         if "regimes" in settings:
             source += "; over what regimes state"
-        if chosen is not None and section == "train" and "learning_rate" in entry[section]:
+        if chosen and section == "train" and "learning_rate" in entry[section]:
             source += (
                 "; the tuned learning rate replaces it unless a regime states one or is not tuned"
             )
         yield method, section, value, source
 
 
-def has_untuned(settings: JsonDict) -> bool:
-    return not all(regime["tuned"] for regime in settings.get("regimes", {}).values())
+def has_untuned(settings: JsonDict, choosing: Collection[str]) -> bool:
+    """Whether a regime is not tuned; the main one is if it has trials."""
+    regimes = settings.get("regimes", {}).values()
+    return MAIN not in choosing or not all(regime["tuned"] for regime in regimes)
 
 
 def source_of(sources: Sources, key: str, value: str) -> str:

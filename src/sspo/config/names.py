@@ -32,6 +32,11 @@ def data_place(places: Collection[str], base: str) -> str:
     return f"{base}/data" if f"{base}/data" in places else "data"
 
 
+def tuning_place(places: Collection[str], regime: str) -> str:
+    """The folder of the trials that chose for a tuned regime: those of main, unless it has its own."""
+    return f"tuning/{regime}" if f"tuning/{regime}" in places else f"tuning/{MAIN}"
+
+
 def evaluation_place(places: Collection[str], base: str) -> str:
     """The folder of the evaluation's config, for a base model and its runs."""
     return f"{base}/evaluation" if f"{base}/evaluation" in places else "evaluation"

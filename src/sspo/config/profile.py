@@ -11,7 +11,17 @@ from pydantic import Field, model_validator
 from sspo.config.errors import ConfigError
 from sspo.config.gym import GymDataConfig
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING
-from sspo.config.reading import JsonDict, Section, merged, parse, partial, plain, refuse, setting
+from sspo.config.reading import (
+    JsonDict,
+    Section,
+    merged,
+    optional_setting,
+    parse,
+    partial,
+    plain,
+    refuse,
+    setting,
+)
 from sspo.config.rollout import RolloutConfig
 from sspo.config.settings import (
     PIECES,
@@ -106,6 +116,10 @@ class Tuning(Section):
 
     base: Name = setting("base model of the trials")
     seeds: Seeds = setting("seeds of every trial")
+    regimes: Names = optional_setting(
+        "regimes that have trials of their own; the other tuned ones take what those of main chose",
+        default=(MAIN,),
+    )
     accuracy: Literal["pass@1", "greedy"] = setting("what is compared")
     validations: int = setting("how many of a run's last validations are averaged", ge=1)
     learning_rates: Rates = setting("each is tried with each set of parameters")
@@ -240,17 +254,33 @@ class Profile(Section):
                     f"regimes.{tuned[0]}.tuned: there is no tuning section; add one or say false"
                 )
             return self
+        for name in self.tuning.regimes:
+            if name != MAIN and not (name in self.regimes and self.regimes[name].tuned):
+                raise refuse(
+                    f"tuning.regimes: {name!r} is no tuned regime; add it under regimes, with tuned: true"
+                )
+        if MAIN not in self.tuning.regimes:
+            choosing = {*self.tuning.regimes}
+            if lost := [n for n, r in self.regimes.items() if r.tuned and n not in choosing]:
+                raise refuse(
+                    f"regimes.{lost[0]}.tuned: neither this regime nor {MAIN} has trials; add one to "
+                    "tuning.regimes"
+                )
         methods, params = self.experiment.methods, self.tuning.params
         if untried := [method for method in methods if method not in params]:
             raise refuse(f"tuning.params: nothing to try for {untried[0]}; add an entry")
         if unused := sorted(params.keys() - {*methods}):
             raise refuse(f"tuning.params.{unused[0]}: no regime runs this method; remove the entry")
-        most = 1 + -(-self.train.steps // self.train.eval_every)
-        if self.tuning.validations > most:
-            raise refuse(
-                f"tuning.validations = {self.tuning.validations} exceeds the {most} validations of a "
-                "run; lower it or train.eval_every"
-            )
+        for name in self.tuning.regimes:
+            changes = plain(self.regimes[name].train or {}) if name != MAIN else {}
+            train = {**plain(self.train), **changes}
+            most = 1 + -(-train["steps"] // train["eval_every"])
+            if self.tuning.validations > most:
+                where = "" if name == MAIN else f" in {name}"
+                raise refuse(
+                    f"tuning.validations = {self.tuning.validations} exceeds the {most} validations of a "
+                    f"run{where}; lower it or train.eval_every"
+                )
         return self
 
     @model_validator(mode="after")

@@ -45,8 +45,8 @@ def expand_profile(profile: Profile, source: str, *, installed: bool = True) -> 
     ``bases/{name}/data`` where its task differs, ``bases/{name}/evaluation`` where its responses do),
     ``evaluation``, ``tracking``, ``methods`` (labels and colours, for figures), ``settings`` (everything,
     for table T4), ``exact_study`` and
-    ``exact_study/methods`` or ``tuning`` where the profile has such a section, and ``runs/{run}`` for
-    every run of ``sspo.experiment.runs``.
+    ``exact_study/methods`` or ``tuning/{regime}`` where the profile has such a section, and ``runs/{run}``
+    for every run of ``sspo.experiment.runs``.
 
     Args:
         profile: the whole configuration.
@@ -63,7 +63,7 @@ def expand_profile(profile: Profile, source: str, *, installed: bool = True) -> 
 
 
 def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
-    trials, choice = tuning_runs(profile)
+    trials, choices = tuning_runs(profile)
     runs = [*rl_runs(profile), *trials]
     longest = max(run.rollout.max_response_tokens for run in runs)
     found: dict[str, Section | JsonDict] = dict(_base_configs(profile, longest))
@@ -80,8 +80,7 @@ def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
         "methods": _looks(profile, profile.experiment.methods),
         "settings": _settings(profile),
     }
-    if choice:
-        found["tuning"] = choice
+    found |= {f"tuning/{regime}": choice for regime, choice in choices.items()}
     if profile.exact_study:
         found["exact_study"] = _exact_study(profile, profile.exact_study)
         found["exact_study/methods"] = _looks(profile, profile.exact_study.methods)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING
-from sspo.config.profile import Profile, Regime
+from sspo.config.profile import Profile, Regime, Tuning
 from sspo.config.reading import JsonDict, merged, parse, plain
 from sspo.config.rollout import SamplingConfig
 from sspo.config.settings import ComputeConfig, ControlConfig, RunConfig
@@ -36,16 +36,24 @@ def rl_runs(profile: Profile) -> list[RunConfig]:
     ]
 
 
-def tuning_runs(profile: Profile) -> tuple[list[RunConfig], TuningConfig | None]:
-    """The runs of all trials, and what chooses between them; nothing without a tuning section.
+def tuning_runs(profile: Profile) -> tuple[list[RunConfig], dict[str, TuningConfig]]:
+    """The runs of all trials, and by regime what chooses between them; nothing without a tuning section.
 
     Raises:
         ConfigError: a trial that cannot run.
     """
-    tuning = profile.tuning
-    if tuning is None:
-        return [], None
-    regime = Regime(bases=(tuning.base,), seeds=tuning.seeds, tuned=False)
+    runs: list[RunConfig] = []
+    choices: dict[str, TuningConfig] = {}
+    if tuning := profile.tuning:
+        for regime in tuning.regimes:
+            found, choices[regime] = _trials(profile, tuning, regime)
+            runs += found
+    return runs, choices
+
+
+def _trials(profile: Profile, tuning: Tuning, name: str) -> tuple[list[RunConfig], TuningConfig]:
+    """The runs of one regime's trials, and what chooses between them."""
+    regime = _regimes(profile)[name]
     variant = profile.base_profile(tuning.base)
     runs: list[RunConfig] = []
     trials: dict[str, list[JsonDict]] = {}
@@ -53,7 +61,7 @@ def tuning_runs(profile: Profile) -> tuple[list[RunConfig], TuningConfig | None]
         pairs = product(tuning.learning_rates, tuning.params[method])
         for i, (rate, params) in enumerate(pairs):
             found = [
-                _rl_run(variant, method, (TUNING, regime), tuning.base, seed, (i, rate, params))
+                _rl_run(variant, method, (name, regime), tuning.base, seed, (i, rate, params))
                 for seed in tuning.seeds
             ]
             trial = {"learning_rate": rate, "params": params, "runs": [run.run for run in found]}
@@ -92,7 +100,8 @@ def measures_kl(train: Mapping[str, float]) -> bool:
 
 
 def _regimes(profile: Profile) -> dict[str, Regime]:
-    experiment, tuned = profile.experiment, profile.tuning is not None
+    experiment = profile.experiment
+    tuned = profile.tuning is not None and MAIN in profile.tuning.regimes
     main = Regime(bases=experiment.bases, seeds=experiment.seeds, tuned=tuned)
     return {MAIN: main, **profile.regimes}
 
@@ -113,7 +122,7 @@ def _rl_run(
     params, special = entry.params, [part for part in (name, base) if part not in (MAIN, BASE)]
     if trial:
         number, rate, params = trial
-        special = [f"{TUNING}{number}"]
+        special = [*([] if name == MAIN else [name]), f"{TUNING}{number}"]
         sections["train"]["learning_rate"] = rate
     check_params(method, entry.objective, params)
     return parse(
@@ -121,10 +130,10 @@ def _rl_run(
         {
             "run": "-".join([method, *special, f"s{seed}"]),
             "method": method,
-            "regime": name,
+            "regime": TUNING if trial else name,
             "base": base,
             "seed": seed,
-            "tuned": _tuned(changes),
+            "tuned": "nothing" if trial else _tuned(changes),
             "trainer": entry.trainer or profile.trainer,
             "objective": {"name": entry.objective, "params": params},
             **sections,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sspo.config.errors import ConfigError
-from sspo.config.names import TUNING, data_place, model_places
+from sspo.config.names import TUNING, data_place, model_places, tuning_place
 from sspo.config.profile import read_profile
 from sspo.config.reading import JsonDict, load_json
 from sspo.experiment.expand import expand_profile
@@ -49,7 +49,6 @@ def changed_keys(configs: Mapping[str, JsonDict], results: Path) -> dict[str, li
     Returns:
         Place -> every key that differs, such as ``train.steps = 90, was 80``; no place without one.
     """
-    choices = _read(results / "tuning/choices.json") or {}
     found = {}
     for place, config in configs.items():
         written = _read(results / place / "config.json")
@@ -57,6 +56,9 @@ def changed_keys(configs: Mapping[str, JsonDict], results: Path) -> dict[str, li
         if written is None or place == "tracking":
             continue
         if _is_tuned(config):
+            choices = (
+                _read(results / tuning_place(configs, config["regime"]) / "choices.json") or {}
+            )
             if config["method"] not in choices:
                 continue
             config = apply_choice(config, choices)
@@ -81,9 +83,19 @@ def stale_models(configs: Mapping[str, JsonDict], changed: Mapping[str, list[str
         for place, base in models.items()
         if changed.keys() & {place, base, data_place(configs, base)}
     }
-    trials = {place for place in models if configs[place].get("regime") == TUNING}
-    if "tuning" in changed or stale & trials:
-        stale |= {place for place in models if _is_tuned(configs[place])}
+    for tuning, choosing in configs.items():
+        if not tuning.startswith(f"{TUNING}/"):
+            continue
+        trials = {
+            f"runs/{run}" for all_ in choosing["trials"].values() for t in all_ for run in t["runs"]
+        }
+        if tuning in changed or stale & trials:
+            stale |= {
+                place
+                for place in models
+                if _is_tuned(configs[place])
+                and tuning_place(configs, configs[place]["regime"]) == tuning
+            }
     return stale
 
 

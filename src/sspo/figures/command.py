@@ -30,7 +30,7 @@ def make(
     name = arguments.output.stem
     if name not in known:
         raise ConfigError(f"--output {arguments.output}: choose a name of {', '.join(known)}")
-    frames = {path.stem: read_frame(path) for path in arguments.inputs}
+    frames = read_frames(arguments.inputs)
     made = load(name)(frames, load_json(arguments.methods))
     write_record(
         arguments.output.with_suffix(".json"),
@@ -42,6 +42,14 @@ def make(
         figure=name,
         runs=sorted(values_of("run", frames.values())),
     )
+
+
+def read_frames(paths: Iterable[Path]) -> dict[str, pd.DataFrame]:
+    """CSV files as frames by their names; those of one name, in different folders, as one frame."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for path in paths:
+        parts.setdefault(path.stem, []).append(read_frame(path))
+    return {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
 
 
 def values_of(column: str, frames: Iterable[pd.DataFrame]) -> set:

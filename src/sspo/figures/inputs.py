@@ -16,7 +16,14 @@ Methods = Mapping[str, Mapping[str, str]]  # method -> label, color; in the orde
 
 CURVE = ("run", "method", "step")  # columns of a row per run and step
 RUN = ("run", "method", "regime", "base", "seed")  # of a row per run
-TRIAL = ("method", "learning_rate", "params", "score", "chosen")  # of a row per tuning trial
+TRIAL = (
+    "regime",
+    "method",
+    "learning_rate",
+    "params",
+    "score",
+    "chosen",
+)  # of a row per tuning trial
 CONTROLS = {BASE: "Base (before RL)", CONTROL: "Supervised only"}
 
 

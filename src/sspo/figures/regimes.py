@@ -88,33 +88,37 @@ def draw_weights(frames: Frames, methods: Methods) -> Figure:
     return figure
 
 
-@style.drawn_from(trials=TRIAL)
+@style.drawn_from(whole=True, trials=TRIAL)
 def draw_tuning(frames: Frames, methods: Methods) -> Figure:
-    """F12: validation accuracy of every trial, and the one that was chosen."""
+    """F12: validation accuracy of every trial, and the one that was chosen; a block for each regime."""
     trials = frames["trials"]
-    shown = style.shown_looks(trials, methods)
-    figure = style.new_figure(1.75 * style.panel_grid(len(shown))[0] + 0.6)
-    for name, panel in style.method_panels(figure, shown, "learning rate / 1e-5").items():
-        part, look = trials[trials["method"] == name].sort_values("learning_rate"), shown[name]
-        params = trials.loc[trials["method"] == name, "params"].unique()
-        for dashes, of_trial in zip(("-", "--", ":", "-."), params, strict=False):
-            line: dict[str, Any] = {
-                "color": look.color,
-                "marker": look.marker,
-                "markersize": 3,
-                "gid": name,
-            }
-            line |= {"linestyle": dashes, "label": short_params(of_trial)}
-            panel.plot("learning_rate", "score", data=part[part["params"] == of_trial], **line)
-        circle = {"markersize": 9, "fillstyle": "none", "color": "black", "label": ""}
-        panel.plot("learning_rate", "score", "o", data=part[part["chosen"]], **circle)
-        panel.set_xscale("log")
-        panel.xaxis.set_major_locator(FixedLocator(sorted(trials["learning_rate"].unique())))
-        panel.xaxis.set_major_formatter(lambda rate, _: f"{1e5 * rate:g}")
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.legend(loc="lower left", fontsize=7, handlelength=2.2)
-    figure.supylabel("validation pass@1 over training")
+    shown, regimes = style.shown_looks(trials, methods), list(trials["regime"].unique())
+    figure = style.new_figure((1.75 * style.panel_grid(len(shown))[0] + 0.6) * len(regimes))
+    blocks = figure.subfigures(len(regimes), squeeze=False)[:, 0]
+    for block, regime in zip(blocks, regimes, strict=True):
+        part = trials[trials["regime"] == regime]
+        for name, panel in style.method_panels(block, shown, "learning rate / 1e-5").items():
+            _draw_trials(panel, part[part["method"] == name], shown[name], name)
+        block.supylabel("validation pass@1 over training")
+        if len(regimes) > 1:
+            block.suptitle(regime)
     return figure
+
+
+def _draw_trials(panel: Axes, trials: DataFrame, look: style.Look, name: str) -> None:
+    """The trials of one method in one regime: a line for each set of parameters."""
+    ordered = trials.sort_values("learning_rate")
+    for dashes, params in zip(("-", "--", ":", "-."), trials["params"].unique(), strict=False):
+        line: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 3}
+        line |= {"gid": name, "linestyle": dashes, "label": short_params(params)}
+        panel.plot("learning_rate", "score", data=ordered[ordered["params"] == params], **line)
+    circle = {"markersize": 9, "fillstyle": "none", "color": "black", "label": ""}
+    panel.plot("learning_rate", "score", "o", data=ordered[ordered["chosen"]], **circle)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(FixedLocator(sorted(trials["learning_rate"].unique())))
+    panel.xaxis.set_major_formatter(lambda rate, _: f"{1e5 * rate:g}")
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.legend(loc="lower left", fontsize=7, handlelength=2.2)
 
 
 @style.drawn_from(whole=True, metrics=(*CURVE, "regime", "base", "log_ratio_rms", *MASSES))

@@ -123,7 +123,7 @@ def tabulate_factorial(frames: Frames, methods: Methods) -> Table:
     )
 
 
-@made_from(trials=inputs.TRIAL)
+@made_from(whole=True, trials=inputs.TRIAL)
 def tabulate_tuning(frames: Frames, methods: Methods) -> Table:
     """T3: every tuning trial, its validation accuracy, and what was chosen."""
     trials = frames["trials"]
@@ -132,14 +132,16 @@ def tabulate_tuning(frames: Frames, methods: Methods) -> Table:
         parameters=trials["params"].map(inputs.short_params),
         score=100.0 * trials["score"],
     )
-    cells = trials.set_index(["method", "parameters", "learning_rate"])[["score", "chosen"]]
+    several = trials["regime"].nunique() > 1
+    rows = [*(["regime"] if several else []), "method", "parameters"]
+    cells = trials.set_index([*rows, "learning_rate"])[["score", "chosen"]]
     wide = (
         cells.unstack(sort=False).sort_index(axis="columns").rename(columns="{:g}".format, level=1)
     )
     return Table(
         "Tuning trials",
-        "Columns: learning rate. Validation pass@1 in %, mean over training; one run per trial. Bold: "
-        "chosen. The first row of a method has its published or default parameters.",
+        "Columns: learning rate. Validation pass@1 in %, mean over training and over the runs of a trial. "
+        "Bold: chosen. The first row of a method has its published or default parameters.",
         wide["score"].reset_index(),
         bold=wide["chosen"].reset_index(drop=True),
         formats={"": ".1f"},
