@@ -34,7 +34,7 @@ UV := .venv-uv/bin/uv
 VERL := verl==0.9.1 ray==2.60.0 tensordict==0.15.3 accelerate==1.15.0 omegaconf==2.3.1 \
   antlr4-python3-runtime==4.9.3 codetiming==1.4.0 orjson==3.13.0 msgpack==1.2.4 pyvers==0.2.3 cloudpickle==3.1.3
 
-.PHONY: help reproduce smoke demo evidence plan status report verify reference check lint types test test-extras test-verl \
+.PHONY: help reproduce smoke demo evidence plan status report verify records restore reference check lint types test test-extras test-verl \
   schema coverage mutants fuzz bench audit environment vllm lora trl gym smollm2 verl slurm locks \
   config clean
 
@@ -77,6 +77,12 @@ report: environment config ## everything in one HTML file, report.html among the
 verify: environment config ## do results and figures still match the hashes recorded beside them?
 	@$(BIN)/python workflow/scripts/verify.py --results $(RESULTS) --figures $(FIGURES) \
 	  --config $(CONFIG_FILES) --remake '$(REMAKE)'
+
+records: environment config ## pack the records of what finished since the last time into docs/, for other machines
+	@$(BIN)/python workflow/scripts/records.py pack --results $(RESULTS) --records docs/$(PROFILE)/records
+
+restore: environment config ## put packed records back, so that only what is missing is made
+	@$(BIN)/python workflow/scripts/records.py restore --results $(RESULTS) --records docs/$(PROFILE)/records
 
 reference: config ## copy a finished profile's figures, verdicts and tables to docs/
 	mkdir -p docs/$(PROFILE)

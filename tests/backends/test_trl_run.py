@@ -343,15 +343,10 @@ def check_followed(results, engine, script, processes):
 
 
 def test_summarize_reads_a_run_as_any_other(results, tmp_path):
-    record = {
-        "split": "test", "id": "a", "greedy": 1.0, "rewards": [1.0], "answers": ["7"],
-        "lengths": [3], "truncated": [0.0], "texts": ["#7", "#7"],
-    }  # fmt: skip
-    write_json(results / "evaluation/config.json", {"evaluation": {"pass_at": [1], "pools": {}}})
-    write_jsonl(tmp_path / "completions.jsonl", [record])
-    packed = gzip.compress((tmp_path / "completions.jsonl").read_bytes())
+    write_json(results / "evaluation/config.json", {"evaluation": {"pools": {}}})
+    scores = gzip.compress(b"split,problem,greedy,pass@1\ntest,a,1.0,1.0\n")
     for folder in ("base", "runs/native", "runs/trl"):
-        (results / folder / "completions.jsonl.gz").write_bytes(packed)
+        (results / folder / "scores.csv.gz").write_bytes(scores)
         write_json(results / folder / "eval.json", {"splits": {}})
     output = tmp_path / "summary"
     output.mkdir()

@@ -24,7 +24,7 @@ from sspo.experiment.expand import expand_profile
 from sspo.rewards.base import state_answer
 from sspo.rewards.factory import make_reward
 from sspo.rollout.engine import Completion
-from sspo.training.evaluation import summarize
+from sspo.training.evaluation import problem_scores
 from sspo.training.grading import evaluate_problems
 from support.math_data import (
     ANY_LENGTH,
@@ -358,7 +358,7 @@ def test_prepare_data_writes_splits_that_the_evaluation_reads_unchanged(
     records = evaluate_problems(
         problems, Parrot(), tokenizer, math_reward, samples=2, temperature=1.0, max_tokens=9, seed=0
     )
-    assert summarize(records, [1])["pass@1"] == 0.5
+    assert [problem_scores(record, [1])["pass@1"] for record in records] == [1.0, 0.0]
 
 
 @pytest.mark.slow

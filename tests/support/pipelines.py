@@ -94,7 +94,7 @@ promised = {{
     "train": ["model/model.safetensors", "metrics.jsonl", "rollouts.jsonl.gz",
               "provenance.json"],
     "train_control": ["model/model.safetensors", "metrics.jsonl", "provenance.json"],
-    "evaluate": ["eval.json", "completions.jsonl.gz", "eval.provenance.json"],
+    "evaluate": ["eval.json", "scores.csv.gz", "completions.jsonl.gz", "eval.provenance.json"],
     "summarize": ["metrics.csv", "evaluations.csv", "scores.csv.gz", "provenance.json"],
     "choose": ["choices.json", "trials.csv", "provenance.json"],
     "measure": ["runs.csv", "runs.provenance.json"],

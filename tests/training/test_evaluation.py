@@ -140,7 +140,7 @@ def test_records_hold_every_completion_of_their_problem(tokenizer):
 
 def test_summary_of_two_problems_by_hand(tokenizer):
     records = evaluate(tokenizer, FakeEngine(tokenizer, SCRIPT))
-    summary = summarize(records, pass_at=(1, 2, 4))
+    summary = summarize([problem_scores(record, (1, 2, 4)) for record in records])
     assert summary == pytest.approx(
         {
             "greedy": 1 / 2,
@@ -159,7 +159,7 @@ def test_scores_of_a_problem_average_to_the_summary(tokenizer):
     records = evaluate(tokenizer, FakeEngine(tokenizer, SCRIPT))
     scores = [problem_scores(record, (1, 4)) for record in records]
     assert "maj@1" not in scores[0]
-    summary = summarize(records, (1, 4))
+    summary = summarize(scores)
     for name, value in summary.items():
         assert value == pytest.approx(sum(s[name] for s in scores) / 2)
 
@@ -167,7 +167,7 @@ def test_scores_of_a_problem_average_to_the_summary(tokenizer):
 def test_a_k_above_the_samples_raises_instead_of_shrinking(tokenizer):
     records = evaluate(tokenizer, FakeEngine(tokenizer, SCRIPT))
     with pytest.raises(ValueError, match="pass@8 .* n=4"):
-        summarize(records, pass_at=(1, 8))
+        problem_scores(records[0], (1, 8))
 
 
 # What the engine is asked

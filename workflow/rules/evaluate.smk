@@ -9,6 +9,7 @@ rule evaluate:
         splits=evaluated_splits,
     output:
         summary=f"{RESULTS}/{{place}}/eval.json",
+        scores=f"{RESULTS}/{{place}}/scores.csv.gz",
         completions=f"{RESULTS}/{{place}}/completions.jsonl.gz",
         provenance=f"{RESULTS}/{{place}}/eval.provenance.json",
     log:
@@ -38,7 +39,7 @@ rule summarize:
         evaluation=f"{RESULTS}/evaluation/config.json",
         configs=expand(f"{RESULTS}/runs/{{run}}/config.json", run=FINAL_RUNS),
         metrics=expand(f"{RESULTS}/runs/{{run}}/metrics.jsonl", run=FINAL_RUNS),
-        completions=expand(f"{RESULTS}/{{place}}/completions.jsonl.gz", place=EVALUATED),
+        scores=expand(f"{RESULTS}/{{place}}/scores.csv.gz", place=EVALUATED),
         evaluated=expand(f"{RESULTS}/{{place}}/eval.json", place=EVALUATED),
     output:
         metrics=f"{RESULTS}/summary/metrics.csv",

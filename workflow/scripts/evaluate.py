@@ -3,6 +3,8 @@
 import gzip
 import json
 
+import pandas as pd
+
 from sspo.config.reading import load_json, plain, read
 from sspo.config.study import EvaluationRun
 from sspo.data.problems import check_lengths, read_problems
@@ -14,7 +16,7 @@ from sspo.pipeline.script import parse_paths, run
 from sspo.rewards.base import check_golds
 from sspo.rewards.factory import make_reward
 from sspo.rollout.factory import make_engine
-from sspo.training.evaluation import summarize
+from sspo.training.evaluation import problem_scores, summarize
 from sspo.training.grading import evaluate_problems
 
 
@@ -24,7 +26,7 @@ def main() -> None:
         config="evaluation config",
         model="checkpoint",
         data="folder of the splits",
-        output="folder for eval.json and completions.jsonl.gz",
+        output="folder for eval.json, scores.csv.gz and completions.jsonl.gz",
     )
     config = read(EvaluationRun, paths.config)
     settings, sampling = config.evaluation, config.sampling
@@ -40,7 +42,7 @@ def main() -> None:
         check_lengths(problems, tokenizer, context, 1, files[split])
     too_long = load_json(paths.data / "summary.json").get("too_long", {})
     engine = make_engine(settings, sampling, config.compute, paths.model, tokenizer)
-    results, lines = {}, []
+    results, lines, scores = {}, [], []
     inputs = [paths.config, *paths.model.iterdir(), paths.data / "summary.json"]
     for split, problems in splits.items():
         records = evaluate_problems(
@@ -54,20 +56,27 @@ def main() -> None:
             seed=settings.seed,
             context=context,
         )
-        results[split] = summarize(records, settings.pass_at)
+        graded = [problem_scores(record, settings.pass_at) for record in records]
+        results[split] = summarize(graded)
+        scores += [
+            {"split": split, "problem": record["id"], **score}
+            for record, score in zip(records, graded, strict=True)
+        ]
         lines += [json.dumps({"split": split, **record}) for record in records]
         inputs.append(files[split])
         print(split, json.dumps(results[split]), flush=True)
     text = "".join(f"{line}\n" for line in lines)
-    summary, completions = (paths.output / n for n in ("eval.json", "completions.jsonl.gz"))
+    names = ("eval.json", "scores.csv.gz", "completions.jsonl.gz")
+    summary, table, completions = (paths.output / name for name in names)
     write_bytes(completions, gzip.compress(text.encode(), mtime=0))
+    write_bytes(table, gzip.compress(pd.DataFrame(scores).to_csv(index=False).encode(), mtime=0))
     left_out = {split: len(too_long[split]) for split in results if too_long.get(split)}
     write_json(summary, {"splits": results} | ({"left_out": left_out} if left_out else {}))
     write_record(
         paths.output / "eval.provenance.json",
         __file__,
         inputs=inputs,
-        outputs=[summary, completions],
+        outputs=[summary, table, completions],
         seeds=[settings.seed],
         config=plain(config),
     )

@@ -15,7 +15,6 @@ from sspo.data.problems import read_jsonl
 from sspo.evidence.intervals import mean_interval, proportion_interval
 from sspo.pipeline.provenance import write_record
 from sspo.pipeline.script import run
-from sspo.training.evaluation import problem_scores
 
 SHARES = ("greedy", "pass@", "maj@", "truncated")
 SCORES = ("pass@1", "greedy")  # kept problem by problem, for intervals over problems
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", required=True, help="names of the runs")
     arguments = parser.parse_args()
     evaluation = arguments.results / "evaluation" / "config.json"
-    settings = load_json(evaluation)["evaluation"]
+    pools = load_json(evaluation)["evaluation"]["pools"]
     folders = {name: arguments.results / "runs" / name for name in arguments.runs}
     configs = {name: load_json(folder / "config.json") for name, folder in folders.items()}
 
@@ -39,9 +38,7 @@ def main() -> None:
     for place, base in bases.items():
         configs[place] = {"run": place, "method": BASE, "seed": 0, "regime": MAIN, "base": base}
     scores = {
-        name: pooled(
-            problem_rows(folder / "completions.jsonl.gz", settings["pass_at"]), settings["pools"]
-        )
+        name: pooled(problem_rows(folder / "scores.csv.gz"), pools)
         for name, folder in evaluated.items()
     }
     summaries = {name: load_json(folder / "eval.json") for name, folder in evaluated.items()}
@@ -56,7 +53,7 @@ def main() -> None:
     compression = {"method": "gzip", "mtime": 0}  # no time stamp: one config, one file
     long.to_csv(arguments.output / "scores.csv.gz", index=False, compression=compression)
 
-    files = ("eval.json", "completions.jsonl.gz")
+    files = ("eval.json", "scores.csv.gz")
     inputs = [evaluation, *(folder / f for folder in evaluated.values() for f in files)]
     for folder in folders.values():
         inputs += [folder / f for f in ("config.json", "metrics.jsonl")]
@@ -86,14 +83,11 @@ def read_metrics(folder: Path) -> list[dict]:
     return read_jsonl(folder / "metrics.jsonl")
 
 
-def problem_rows(path: Path, pass_at: list[int]) -> pd.DataFrame:
+def problem_rows(path: Path) -> pd.DataFrame:
     """Every problem's scores: split, problem, metric, score."""
-    rows = [
-        (record["split"], record["id"], metric, score)
-        for record in read_jsonl(path)
-        for metric, score in problem_scores(record, pass_at).items()
-    ]
-    return pd.DataFrame(rows, columns=["split", "problem", "metric", "score"])
+    wide = pd.read_csv(path, dtype={"split": str, "problem": str}, keep_default_na=False)
+    long = wide.set_index(["split", "problem"]).rename_axis("metric", axis="columns").stack()
+    return long.rename("score").reset_index()
 
 
 def pooled(scores: pd.DataFrame, pools: dict[str, list[str]]) -> pd.DataFrame:

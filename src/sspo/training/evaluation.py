@@ -54,7 +54,6 @@ def problem_scores(record: Record, pass_at: Sequence[int]) -> dict[str, float]:
     return scores
 
 
-def summarize(records: Sequence[Record], pass_at: Sequence[int]) -> dict[str, float]:
-    """Means of ``problem_scores`` over problems."""
-    scores = [problem_scores(record, pass_at) for record in records]
+def summarize(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Means over problems of what ``problem_scores`` says of each."""
     return {name: sum(s[name] for s in scores) / len(scores) for name in scores[0]}
