@@ -112,7 +112,10 @@ class Method(Section):
 
 
 class Tuning(Section):
-    """Every method's learning rate and parameters are chosen among equally many trials."""
+    """Every method's learning rate and parameters are chosen among equally many trials.
+
+    A method with a single set of parameters has nothing but its learning rate to choose.
+    """
 
     base: Name = setting("base model of the trials")
     seeds: Seeds = setting("seeds of every trial")
@@ -130,7 +133,7 @@ class Tuning(Section):
     @model_validator(mode="after")
     def _methods_have_as_many_trials(self) -> Self:
         counts = {name: len(sets) * len(self.learning_rates) for name, sets in self.params.items()}
-        if len({*counts.values()}) > 1:
+        if len({*counts.values()} - {len(self.learning_rates)}) > 1:
             raise refuse(
                 f"params: every method needs the same number of trials, got {counts}; add or remove some"
             )
