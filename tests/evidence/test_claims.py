@@ -28,6 +28,7 @@ from support.claims import (
     COLUMNS,
     DRAWDOWN,
     FINAL,
+    FURTHER,
     PLAN,
     all_claims,
     make_runs,
@@ -82,7 +83,9 @@ def test_a_difference_of_just_the_smallest_effect_counts_only_from_that_effect_o
     effect = {c.measure: c.effect for c in compare(PLAN, runs) if c.baseline == "grpo"}["area"]
     effect = abs(effect)
     for smallest, verdict in ((effect * 0.999, word), (effect * 1.001, "undecided")):
-        plan = PLAN.changed(measures=(AREA.changed(smallest_effect=smallest), DRAWDOWN, FINAL))
+        plan = PLAN.changed(
+            measures=(AREA.changed(smallest_effect=smallest), DRAWDOWN, FINAL, *FURTHER)
+        )
         found = [c for c in compare(plan, runs) if c.measure == "area" and c.baseline == "grpo"]
         assert found[0].verdict == verdict
 
@@ -97,7 +100,7 @@ def test_a_gain_over_one_baseline_and_a_loss_to_another_is_worse_than_some():
 def test_one_undecided_baseline_leaves_the_claim_undecided():
     runs = make_runs({"sspo": 0.1})
     noisy = runs["method"].eq("gspo")
-    runs.loc[noisy, list(COLUMNS)] += runs.loc[noisy, ["seed"] * 3].to_numpy() % 2 - 0.5
+    runs.loc[noisy, list(COLUMNS)] += runs.loc[noisy, ["seed"] * len(COLUMNS)].to_numpy() % 2 - 0.5
     assert verdicts(PLAN, runs) == all_claims("undecided")
 
 
@@ -116,7 +119,7 @@ def test_a_claim_that_holds_for_one_variant_is_a_gain_and_says_for_which():
 def test_a_claim_must_hold_in_every_deciding_regime_and_the_others_are_told(deciding, expected):
     fresh = make_runs({"sspo": 0.1}, regimes=("fresh",))
     stale = make_runs({"sspo": -0.1}, regimes=("stale",), rng=1)
-    plan = PLAN.changed(deciding_regimes=deciding)
+    plan = PLAN.changed(deciding_regimes={"all": deciding})
     found = overall(plan, compare(plan, pd.concat([fresh, stale], ignore_index=True)))
     for claim in CLAIMS:
         assert found[claim]["verdict"] == expected
@@ -137,7 +140,7 @@ def test_a_further_regime_costs_the_deciding_one_nothing():
 def test_regimes_that_decide_together_are_one_family():
     runs = make_runs({"sspo": 0.01}, regimes=("fresh", "stale"), noise=0.02)
     apart = compare(PLAN.changed(multiplicity="none"), runs)
-    plan = PLAN.changed(deciding_regimes=("fresh", "stale"))
+    plan = PLAN.changed(deciding_regimes={"all": ("fresh", "stale")})
     for claim in CLAIMS:
         family = [c for c in compare(plan, runs) if c.claim == claim]
         assert len(family) == 4  # two regimes times two baselines
@@ -239,7 +242,7 @@ def test_seeds_that_agree_exactly_need_six_of_them_to_decide():
     one = PLAN.changed(baselines=("grpo",))
     for seeds, verdict in ((5, "undecided"), (6, "gain")):
         runs = make_runs({"sspo": 0.1}, seeds=seeds, noise=0.0)
-        runs[list(COLUMNS)] = np.where(runs[["method"] * 3] == "sspo", 0.0, 1.0)
+        runs[list(COLUMNS)] = np.where(runs[["method"] * len(COLUMNS)] == "sspo", 0.0, 1.0)
         found = {c.measure: c.verdict for c in compare(one, runs)}
         assert found["drawdown"] == verdict
     runs[list(COLUMNS)] = 0.5
@@ -251,7 +254,7 @@ def test_censored_times_are_compared_by_rank_and_counted():
         "time", "faster", higher_is_better=False, smallest_effect=0.0, test="signed_rank",
         censored="reached",
     )  # fmt: skip
-    plan = PLAN.changed(measures=(time, DRAWDOWN, FINAL), baselines=("grpo",))
+    plan = PLAN.changed(measures=(time, DRAWDOWN, FINAL, *FURTHER), baselines=("grpo",))
     runs = make_runs(seeds=7)
     runs["time"] = np.where(runs["method"].eq("sspo"), 100.0 + runs["seed"], 500.0)
     runs["reached"] = np.where(runs["method"].eq("sspo"), 1.0, runs["seed"] % 2)
@@ -292,7 +295,9 @@ def test_scores_of_a_measure_where_lower_is_better_are_turned_around():
     higher, turned = (
         next(
             c
-            for c in compare(PLAN.changed(measures=(AREA, DRAWDOWN, m)), make_runs(), make_scores())
+            for c in compare(
+                PLAN.changed(measures=(AREA, DRAWDOWN, m, *FURTHER)), make_runs(), make_scores()
+            )
             if (c.measure, c.baseline) == ("test_pass@1", "grpo")
         )
         for m in (FINAL, lower)
@@ -405,7 +410,7 @@ def test_sentences_carry_the_numbers_and_the_verdict_and_follow_the_data():
         "SSPO learns faster: gain. SSPO (sigmoid): gain (2 gain of 2 comparisons)."
     )
     c = report["comparisons"][0]
-    sentence = report["text"][3]
+    sentence = report["text"][len(CLAIMS)]
     for part in (
         "SSPO (sigmoid) against GRPO",
         "6 paired runs",
@@ -415,7 +420,7 @@ def test_sentences_carry_the_numbers_and_the_verdict_and_follow_the_data():
         assert part in sentence
     worse = claims_report(PLAN, make_runs({"sspo": -0.1}), labels=labels)["text"]
     assert worse[0].startswith("SSPO learns faster: worse.")
-    assert worse[3].endswith("worse.")
+    assert worse[len(CLAIMS)].endswith("worse.")
 
 
 def test_sentences_tell_of_missing_pairs_and_missing_intervals():

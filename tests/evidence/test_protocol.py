@@ -5,7 +5,7 @@ import pytest
 from sspo.config.errors import ConfigError
 from sspo.config.reading import plain
 from sspo.evidence.protocol import CLAIMS, check_scores, load_protocol
-from support.claims import AREA, DRAWDOWN, FINAL, PLAN
+from support.claims import AREA, DRAWDOWN, FINAL, FURTHER, PLAN
 from support.paths import CLAIMS_PLAN
 
 
@@ -21,11 +21,11 @@ def test_the_plan_in_the_workflow_loads_and_covers_the_paper():
     [
         ({"baselines": ("sspo",)}, "sspo: cannot be SSPO and its baseline"),
         ({"baselines": ()}, "baselines = \\[\\]: .* at least 1 item"),
-        ({"measures": (AREA, AREA, DRAWDOWN, FINAL)}, "stands twice"),
-        ({"measures": (AREA, FINAL)}, "stabler without a primary measure"),
-        ({"measures": (AREA.changed(primary=False), DRAWDOWN, FINAL)}, "faster without"),
+        ({"measures": (AREA, AREA, DRAWDOWN, FINAL, *FURTHER)}, "stands twice"),
+        ({"measures": (AREA, FINAL, *FURTHER)}, "stabler without a primary measure"),
+        ({"measures": (AREA.changed(primary=False), DRAWDOWN, FINAL, *FURTHER)}, "faster without"),
         (
-            {"measures": ({**plain(AREA), "smallest_effect": -1.0}, DRAWDOWN, FINAL)},
+            {"measures": ({**plain(AREA), "smallest_effect": -1.0}, DRAWDOWN, FINAL, *FURTHER)},
             r"measures\[0\].smallest_effect = -1.0",
         ),
         ({"level": 95.0}, "level = 95.0"),
@@ -57,7 +57,7 @@ def test_a_file_that_is_no_plan_is_refused_by_name_in_one_line(tmp_path, text, m
 @pytest.mark.parametrize(
     ("changes", "needed"),
     [
-        ({"pass_at": [1, 4]}, "need test_pass@8"),
+        ({"pass_at": [1, 4]}, "need hard_pass@8"),
         ({"splits": ["test"]}, "need hard_pass@1"),
         ({"splits": ["math500"]}, "need test_pass@1"),
     ],

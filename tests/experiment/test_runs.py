@@ -199,7 +199,10 @@ BAD = [
     ({"experiment": {"bases": ["base", "third"]}}, "experiment.bases: 'third' is not defined"),
     ({"regimes": {"other": {"bases": ["nowhere"]}}}, "regimes.other.bases: 'nowhere'"),
     ({"regimes": {"second": STUDY["regimes"]["other"]}}, "regimes.second: this name is taken"),
-    ({"tuning": {"params": {"grpo": CLIPS[:1]}}}, "every method needs the same number of trials"),
+    (
+        {"tuning": {"params": {"grpo": [*CLIPS, CLIPS[0]]}}},
+        "every method needs the same number of trials",
+    ),
     ({"tuning": {"params": {"grpo": [{"clip": 1}, {"clip": 2}]}}}, "grpo has no parameter 'clip'"),
     ({"tuning": {"params": {"sapo": CLIPS}}}, "tuning.params.sapo: no regime runs this method"),
     ({"tuning": {"validations": 99}}, "tuning.validations = 99 exceeds the"),

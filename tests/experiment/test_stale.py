@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from sspo.config.profile import read_profile
+from sspo.config.profile import check_profile
 from sspo.experiment.expand import expand_profile
 from sspo.experiment.stale import changed_keys, describe, read_changes, stale_models
 from sspo.experiment.tuning import apply_choice
 from sspo.pipeline.files import write_json
 from support.paths import PROFILES
-from support.profiles import expand
+from support.pipelines import STUDY
+from support.profiles import expand, merge, read
 
 RL = {f"runs/{method}-s{seed}" for method in ("grpo", "gspo", "sapo", "sspo") for seed in range(3)}
 CONTROLS = {f"runs/supervised-s{seed}" for seed in range(3)}
@@ -89,11 +90,13 @@ def test_what_is_not_made_yet_or_unreadable_is_left_out(results):
 
 @pytest.fixture(scope="module")
 def study():
-    """The confirming study: its configs, and what its trials chose for every method."""
-    profile = read_profile([PROFILES / "evidence.yaml"])
+    """A study with two tuned regimes that have trials of their own, and what these chose."""
+    tuning = {**STUDY["tuning"], "regimes": ["main", "stale"]}
+    changes = {**STUDY, "tuning": tuning, "experiment": {"methods": ["grpo", "sspo"]}}
+    profile = check_profile(merge(read("default.yaml"), changes), "mine.yaml")
     params = {name: profile.methods[name].params for name in profile.experiment.methods}
     choices = {name: {"learning_rate": 0.5, "params": {**p, "x": 1}} for name, p in params.items()}
-    return expand_profile(profile, "evidence.yaml"), choices
+    return expand_profile(profile, "mine.yaml"), choices
 
 
 @pytest.fixture
@@ -104,7 +107,8 @@ def studied(study, tmp_path):
         write_json(
             tmp_path / place / "config.json", apply_choice(config, choices) if tuned else config
         )
-    write_json(tmp_path / "tuning/main/choices.json", choices)
+    for regime in ("main", "stale"):
+        write_json(tmp_path / f"tuning/{regime}/choices.json", choices)
     return tmp_path
 
 
@@ -115,17 +119,21 @@ def test_a_tuned_run_is_compared_with_what_its_trials_chose(study, studied):
         studied / "tuning/main/choices.json",
         {**choices, "grpo": {**choices["grpo"], "learning_rate": 0.4}},
     )
-    changed = changed_keys(configs, studied)
-    assert {place.split("-")[0] for place in changed} == {"runs/grpo"}
-    assert changed["runs/grpo-s10"] == ["train.learning_rate = 0.4, was 0.5"]
+    assert changed_keys(configs, studied) == {
+        f"runs/grpo-s{seed}": ["train.learning_rate = 0.4, was 0.5"]
+        for seed in read("default.yaml")["experiment"]["seeds"]
+    }
     (studied / "tuning/main/choices.json").unlink()
     assert changed_keys(configs, studied) == {}
 
 
-def test_a_changed_trial_makes_every_tuned_run_stale(study):
+def test_a_changed_trial_makes_every_run_stale_that_is_tuned_by_it(study):
     configs, _ = study
-    trial = next(place for place in configs if "tuning" in place and place.startswith("runs/"))
-    tuned = {place for place in configs if configs[place].get("tuned", "nothing") != "nothing"}
+    trial = "runs/sspo-tuning0-s9"
+    tuned = {
+        p for p, c in configs.items() if c.get("tuned") == "everything" and c["regime"] == "main"
+    }
+    assert tuned
     assert stale_models(configs, {trial: ["train.steps = 90, was 80"]}) == {trial} | tuned
     assert stale_models(configs, {"tuning/main": ["validations = 1, was 2"]}) == tuned
     assert stale_models(configs, {"bases/letters/data": ["seed = 1, was 0"]}) == {

@@ -30,19 +30,28 @@ DRAWDOWN = measure("drawdown", "stabler", higher_is_better=False)
 FINAL = measure("test_pass@1", "better")
 
 
+PASS_AT_8 = measure("test_pass@8", "explores")
+
+
+DECADES = measure("weight_decades", "calmer", higher_is_better=False)
+
+
+FURTHER = (PASS_AT_8, DECADES)  # of the claims that few tests are about
+
+
 PLAN = load_protocol(CLAIMS_PLAN).changed(
     sspo=("sspo",),
     baselines=("grpo", "gspo"),
-    measures=(AREA, DRAWDOWN, FINAL),
+    measures=(AREA, DRAWDOWN, FINAL, *FURTHER),
     factorial=Factorial(token_hard=("grpo",), token_soft=("sapo",), sequence_hard=("gspo", "gmpo")),
-    deciding_regimes=("fresh",),
+    deciding_regimes={"the experiment": ("fresh",)},
 )
 
 
 METHODS = ("grpo", "gspo", "gmpo", "sapo", "sspo", "sspo_arctan")
 
 
-COLUMNS = ("area", "drawdown", "test_pass@1")
+COLUMNS = ("area", "drawdown", "test_pass@1", "test_pass@8", "weight_decades")
 
 
 def make_runs(
@@ -62,7 +71,7 @@ def make_runs(
                 shared = rng.normal(0.0, 0.2, len(COLUMNS))
                 for method in METHODS:
                     good = (gain or {}).get(method, 0.0) + rng.normal(0.0, noise, len(COLUMNS))
-                    row = dict(zip(COLUMNS, 0.5 + shared + good * [1, -1, 1], strict=True))
+                    row = dict(zip(COLUMNS, 0.5 + shared + good * [1, -1, 1, 1, -1], strict=True))
                     row |= {"method": method, "regime": regime, "base": base, "seed": seed}
                     rows.append({"run": f"{method}-s{seed}", **row})
     return pd.DataFrame(rows)

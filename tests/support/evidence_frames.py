@@ -14,7 +14,7 @@ from sspo.figures.tables import EFFECTS, OUTCOMES
 
 AGES = {"main": 4, "stale1": 1, "stale16": 16, "stale16_fast": 16}
 MEASURES = ("tokens_to_target_capped", "reached", "collapsed", "spike_share", "test_pass@8",
-            "hard_pass@8", "hard_greedy", "test_greedy")  # fmt: skip
+            "hard_pass@8", "hard_greedy", "test_greedy", "final_entropy", "weight_decades")  # fmt: skip
 
 
 def make_runs(methods, seeds: int = 3) -> pd.DataFrame:

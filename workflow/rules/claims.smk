@@ -23,11 +23,12 @@ rule measure:
 
 
 rule judge:
-    """The verdicts on the three claims, by the rules of the plan."""
+    """The verdicts on the claims, by the rules of the plan."""
     input:
         code("judge"),
         script=script("judge"),
         plan=checkout("workflow/claims.yaml"),
+        config=f"{RESULTS}/claims/config.json",
         runs=f"{RESULTS}/summary/runs.csv",
         scores=f"{RESULTS}/summary/scores.csv.gz",
         methods=f"{RESULTS}/methods/config.json",
@@ -53,5 +54,5 @@ rule judge:
     params:
         folder=subpath(output.report, parent=True),
     shell:
-        "python {input.script:q} --plan {input.plan:q} --runs {input.runs}"
+        "python {input.script:q} --plan {input.plan:q} --config {input.config} --runs {input.runs}"
         " --scores {input.scores} --methods {input.methods} --output {params.folder} > {log} 2>&1"

@@ -1,4 +1,4 @@
-"""The verdicts on the three claims: claims.json, the same as a page to read, and tables for figures."""
+"""The verdicts on the claims: claims.json, the same as a page to read, and tables for figures."""
 
 import pandas as pd
 
@@ -15,12 +15,14 @@ def main() -> None:
     paths = parse_paths(
         __doc__,
         plan="YAML of the claims",
+        config="JSON: the regimes in which they are decided",
         runs="CSV, a row per run",
         scores="CSV, a row per run and problem",
         methods="JSON: method -> label, color",
         output="folder for claims.json, claims.md, comparisons.csv and factorial.csv",
     )
-    protocol, runs = load_protocol(paths.plan), pd.read_csv(paths.runs)
+    protocol = load_protocol(paths.plan).changed(**load_json(paths.config))
+    runs = pd.read_csv(paths.runs)
     labels = {name: look["label"] for name, look in load_json(paths.methods).items()}
     report = claims_report(protocol, runs, pd.read_csv(paths.scores), labels)
     files = {
@@ -35,7 +37,7 @@ def main() -> None:
     write_record(
         paths.output / "claims.provenance.json",
         __file__,
-        inputs=[paths.plan, paths.runs, paths.scores, paths.methods],
+        inputs=[paths.plan, paths.config, paths.runs, paths.scores, paths.methods],
         outputs=files.values(),
         seeds=set(map(int, runs["seed"])),
         runs=sorted(runs["run"]),

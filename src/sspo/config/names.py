@@ -6,6 +6,7 @@ from typing import Any
 CONTROL = "supervised"  # the method that is trained without reward
 MAIN = "main"  # the regime of the `experiment` section itself
 TUNING = "tuning"  # the regime of tuning trials
+DECIDING = {"the experiment": (MAIN,)}  # where claims are decided, unless a profile says otherwise
 BASE = "base"  # the base model of `task`, `model` and `pretrain` themselves
 
 

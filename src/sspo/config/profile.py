@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from sspo.config.errors import ConfigError
 from sspo.config.gym import GymDataConfig
-from sspo.config.names import BASE, CONTROL, MAIN, TUNING
+from sspo.config.names import BASE, CONTROL, DECIDING, MAIN, TUNING
 from sspo.config.reading import (
     JsonDict,
     Section,
@@ -67,6 +67,9 @@ class Experiment(Section):
     bases: Names = setting("base models to start from, entries of bases or base itself")
     seeds: Seeds = setting("one run per method and seed")
     control: bool = setting("also run the supervised-only control")
+    deciding_regimes: dict[str, Names] = optional_setting(
+        "regimes in which the claims are decided, under a heading for each kind", default=DECIDING
+    )
 
 
 class BaseChanges(Section):
@@ -226,7 +229,11 @@ class Profile(Section):
         for section, names in reserved.items():
             if taken := sorted({*getattr(self, section)} & names):
                 raise refuse(f"{section}.{taken[0]}: this name is taken; rename the entry")
-        known = {"methods": [*self.methods], "bases": [BASE, *self.bases]}
+        known = {
+            "methods": [*self.methods],
+            "bases": [BASE, *self.bases],
+            "regimes": [MAIN, *self.regimes],
+        }
         for where, section, name in self._references():
             if name not in known[section]:
                 raise refuse(
@@ -244,6 +251,10 @@ class Profile(Section):
             ("experiment.methods", "methods", self.experiment.methods),
             ("exact_study.methods", "methods", study),
             ("experiment.bases", "bases", self.experiment.bases),
+            *(
+                (f"experiment.deciding_regimes.{kind}", "regimes", regimes)
+                for kind, regimes in self.experiment.deciding_regimes.items()
+            ),
             *((f"regimes.{n}.bases", "bases", r.bases) for n, r in self.regimes.items()),
             ("tuning.base", "bases", [self.tuning.base] if self.tuning else []),
         ]

@@ -1,4 +1,4 @@
-"""The verdicts on three claims: SSPO learns faster, trains more stably, and ends better at reasoning.
+"""The verdicts on what is claimed of SSPO, such as that it learns faster or ends better.
 
 A protocol, written before the runs, says which methods stand for SSPO, which are its baselines, which
 measure speaks for which claim, and how large a gain would matter. Everything else is computed.
@@ -18,10 +18,10 @@ comparisons of a claim's primary measures in the deciding regimes together, and 
 itself. Secondary measures are adjusted apart from them.
 
 A claim says "than every baseline". For one SSPO variant it is a gain if every primary comparison of the
-deciding regimes is, worse if any is, no gain if any is and none is worse, and else undecided. The other
-regimes get verdicts of their own, which say how far the answer carries. For SSPO as a whole a claim is a
-gain if it is for some variant; worse, or no gain, if no variant is left that could have one; and else
-undecided. Secondary measures never decide.
+deciding regimes is, worse if any is, no gain if any is and none is worse, and else undecided. The same is
+told for each kind of deciding regime and for every regime, which says how far the answer carries.
+For SSPO as a whole a claim is a gain if it is for some variant; worse, or no gain, if no variant is left
+that could have one; and else undecided. Secondary measures never decide.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Comparison:
     """One SSPO variant against one baseline; differences are positive where they speak for SSPO.
 
     Attributes:
+        deciding: whether the claim is decided in this regime.
         n: paired runs.
         missing: runs of either method without a partner or without a value.
         effect: mean paired difference; ``low`` and ``high`` are its t interval at the protocol's level,
@@ -75,6 +76,7 @@ class Comparison:
     measure: str
     primary: bool
     regime: str
+    deciding: bool
     sspo: str
     baseline: str
     n: int
@@ -146,16 +148,20 @@ def decide(protocol: Protocol, comparison: Comparison) -> Verdict:
 
 
 def overall(protocol: Protocol, comparisons: Sequence[Comparison]) -> JsonDict:
-    """Per claim its verdict, the verdicts by variant and by regime behind it, and counts of comparisons."""
+    """Per claim its verdict, those by variant, kind and regime behind it, and counts of comparisons."""
     result = {}
     for claim in CLAIMS:
         chosen = [c for c in comparisons if c.claim == claim and c.primary]
         variants = {v: [c for c in chosen if c.sspo == v] for v in protocol.sspo}
-        deciding = {
-            v: [c for c in rows if c.regime in protocol.deciding_regimes]
+        deciding = {v: [c for c in rows if c.deciding] for v, rows in variants.items()}
+        by_variant = {v: every_baseline(c.verdict for c in rows) for v, rows in deciding.items()}
+        by_kind = {
+            v: {
+                kind: every_baseline(c.verdict for c in rows if c.regime in regimes)
+                for kind, regimes in protocol.deciding_regimes.items()
+            }
             for v, rows in variants.items()
         }
-        by_variant = {v: every_baseline(c.verdict for c in rows) for v, rows in deciding.items()}
         by_regime = {
             v: {
                 regime: every_baseline(c.verdict for c in rows if c.regime == regime)
@@ -166,6 +172,7 @@ def overall(protocol: Protocol, comparisons: Sequence[Comparison]) -> JsonDict:
         result[claim] = {
             "verdict": some_variant(by_variant.values()),
             "by_variant": by_variant,
+            "by_kind": by_kind,
             "by_regime": by_regime,
             "counts": {v: dict(Counter(c.verdict for c in rows)) for v, rows in deciding.items()},
         }
@@ -239,6 +246,7 @@ def _compare_one(
         measure=measure.name,
         primary=measure.primary,
         regime=str(regime),
+        deciding=regime in protocol.deciding,
         sspo=methods[0],
         baseline=methods[1],
         n=len(pairs),
@@ -311,7 +319,7 @@ def _adjusted(protocol: Protocol, comparisons: Sequence[Comparison]) -> list[Com
     """Holm's adjustment within each family, and intervals that hold for the whole family (Bonferroni)."""
     families: dict[tuple[object, ...], list[Comparison]] = defaultdict(list)
     for c in comparisons:
-        regime = "" if c.regime in protocol.deciding_regimes else c.regime
+        regime = "" if c.deciding else c.regime
         families[c.claim, c.primary, regime].append(c)
     adjusted: dict[int, Comparison] = {}
     for family in families.values():

@@ -19,6 +19,7 @@ Quality. ``final_accuracy`` is the last validation; ``final_scores`` are those o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -221,15 +222,19 @@ def drift_measures(records: Sequence[JsonDict]) -> Measures:
     Returns:
         ``drift`` (root mean square log-ratio over all steps, nats), the means over steps of
         ``grpo_clip_share``, ``sequence_weight_distance``, ``sequence_weight_var`` and
-        ``engine_logprob_gap_mean`` (``sspo.training.metrics``), ``final_kl`` and ``final_entropy`` (nats
-        per token, where last measured). None where never measured.
+        ``engine_logprob_gap_mean`` (``sspo.training.metrics``), ``weight_decades`` (the decimal logarithm
+        of that variance), ``final_kl`` and ``final_entropy`` (nats per token, where last measured). None
+        where never measured.
     """
     rms = np.array(_measured(records, "log_ratio_rms"))
     means = ("grpo_clip_share", "sequence_weight_distance", "sequence_weight_var",
              "engine_logprob_gap_mean")  # fmt: skip
+    averages = {key: _average(records, key) for key in means}
+    variance = averages["sequence_weight_var"]
     return {
         "drift": float(np.sqrt(np.mean(rms**2))) if rms.size else None,
-        **{key: _average(records, key) for key in means},
+        **averages,
+        "weight_decades": math.log10(variance) if variance else None,
         "final_kl": _last(records, "kl"),
         "final_entropy": _last(records, "entropy"),
     }

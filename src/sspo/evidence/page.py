@@ -16,6 +16,8 @@ MEASURES = {
     "tokens_to_target_capped": "tokens to the target accuracy",
     "drawdown": "worst drawdown",
     "collapsed": "collapse rate",
+    "weight_decades": "variance of the sequence weights (decades)",
+    "final_entropy": "entropy at the end (nats per token)",
     "spike_share": "share of steps with a gradient spike",
     "test_pass@1_deviation": "deviation of test pass@1 from the median over seeds",
 }
@@ -30,10 +32,12 @@ def claims_page(report: JsonDict, labels: Mapping[str, str]) -> str:
     """
     plan, comparisons = report["plan"], report["comparisons"]
     regimes = list(dict.fromkeys(c["regime"] for c in comparisons))
-    deciding = ", ".join(plan["deciding_regimes"])
+    kinds = plan["deciding_regimes"]
+    deciding = [regime for regimes_of_kind in kinds.values() for regime in regimes_of_kind]
+    where = "; ".join(f"{', '.join(regimes)} ({kind})" for kind, regimes in kinds.items())
     parts = [
         "# The verdicts\n",
-        f"Decided in: {deciding}. Effects are paired differences, positive where they speak for the "
+        f"Decided in: {where}. Effects are paired differences, positive where they speak for the "
         f"first method, with a {plan['level']:.0%} t interval; p-values and verdicts by "
         "`workflow/claims.yaml` and `sspo.evidence.claims`. No gain means that the two are equal within "
         "the smallest effect of interest, worse that the first method is behind by at least that.\n",
@@ -41,12 +45,12 @@ def claims_page(report: JsonDict, labels: Mapping[str, str]) -> str:
     ]
     for claim, text in CLAIM_TEXT.items():
         chosen = [c for c in comparisons if c["claim"] == claim]
-        parts += [f"## {text}?\n", *_by_measure(chosen, plan["deciding_regimes"], labels)]
+        parts += [f"## {text}?\n", *_by_measure(chosen, deciding, labels)]
     if report["remedies"]:
         primary = [c for c in report["remedies"] if c["primary"]]
         parts += ["## The remedy (ours)\n", *_by_measure(primary, regimes, labels)]
-    parts += ["## The 2 x 2\n", _factorial(report["factorial"], plan["deciding_regimes"], labels)]
-    others = [r for r in regimes if r not in plan["deciding_regimes"]]
+    parts += ["## The 2 x 2\n", _factorial(report["factorial"], deciding, labels)]
+    others = [r for r in regimes if r not in deciding]
     for regime in others:
         chosen = [c for c in comparisons if c["regime"] == regime and c["primary"]]
         parts += [f"## Regime {regime}\n", *_by_measure(chosen, [regime], labels)]
@@ -54,15 +58,18 @@ def claims_page(report: JsonDict, labels: Mapping[str, str]) -> str:
 
 
 def _verdicts(report: JsonDict, labels: Mapping[str, str], regimes: Sequence[str]) -> str:
-    """Claim x variant x regime; the overall verdict is that of the deciding regimes."""
+    """Claim x variant x kind and regime; the overall verdict is that of the deciding regimes."""
     rows = []
     for claim, text in CLAIM_TEXT.items():
         found = report["overall"][claim]
         for variant, verdicts in found["by_regime"].items():
             name = labels.get(variant, variant)
             cells = [verdicts.get(regime, NONE) for regime in regimes]
+            cells = [*found["by_kind"][variant].values(), *cells]
             rows.append((text, f"**{found['verdict']}**", name, *cells))
-    return _table(("claim", "verdict", "variant", *regimes), rows)
+    return _table(
+        ("claim", "verdict", "variant", *report["plan"]["deciding_regimes"], *regimes), rows
+    )
 
 
 def _by_measure(

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from sspo.config.errors import ConfigError
+from sspo.config.names import DECIDING
 from sspo.config.reading import Section, parse, refuse, setting
 from sspo.config.yaml_files import read_yaml
 from sspo.evidence.measures import LearningConfig
@@ -17,15 +18,18 @@ CLAIM_TEXT = {
     "faster": "SSPO learns faster",
     "stabler": "SSPO trains more stably",
     "better": "SSPO ends better",
+    "explores": "SSPO keeps more ways to the answer",
+    "calmer": "SSPO's importance weights vary less",
 }
 CLAIMS = tuple(CLAIM_TEXT)
+Claim = Literal["faster", "stabler", "better", "explores", "calmer"]
 
 
 class Measure(Section):
     """A column of the runs, and the claim that it speaks for."""
 
     name: str = setting("the column; {split}_{metric} for a final score")
-    claim: Literal["faster", "stabler", "better"] = setting("the claim that it speaks for")
+    claim: Claim = setting("the claim that it speaks for")
     primary: bool = setting("whether it decides the claim")
     higher_is_better: bool = setting("whether a higher value is better")
     smallest_effect: float = setting(
@@ -63,8 +67,10 @@ class Protocol(Section):
     measures: tuple[Measure, ...] = setting("the measures that are compared")
     learning: LearningConfig
     factorial: Factorial
-    deciding_regimes: tuple[str, ...] = setting(
-        "regimes in which claims are decided; the others get verdicts of their own"
+    deciding_regimes: dict[str, tuple[str, ...]] = setting(
+        "regimes in which claims are decided, under a heading for each kind; the others get verdicts of "
+        "their own",
+        default=DECIDING,
     )
     level: float = setting(
         "coverage of two-sided intervals; a verdict errs with probability (1 - level) / 2",
@@ -73,6 +79,11 @@ class Protocol(Section):
     )
     multiplicity: Literal["holm", "none"] = setting("how p-values are adjusted for their number")
     minimum_pairs: int = setting("with fewer paired runs than this nothing is decided", ge=2)
+
+    @property
+    def deciding(self) -> list[str]:
+        """The regimes in which claims are decided, of all kinds."""
+        return [regime for regimes in self.deciding_regimes.values() for regime in regimes]
 
     @model_validator(mode="after")
     def _methods_and_measures_have_one_role(self) -> Self:

@@ -43,10 +43,10 @@ def expand_profile(profile: Profile, source: str, *, installed: bool = True) -> 
 
     Places are ``data``, ``base``, for every further base model ``bases/{name}`` (and
     ``bases/{name}/data`` where its task differs, ``bases/{name}/evaluation`` where its responses do),
-    ``evaluation``, ``tracking``, ``methods`` (labels and colours, for figures), ``settings`` (everything,
-    for table T4), ``exact_study`` and
-    ``exact_study/methods`` or ``tuning/{regime}`` where the profile has such a section, and ``runs/{run}``
-    for every run of ``sspo.experiment.runs``.
+    ``evaluation``, ``tracking``, ``claims`` (where they are decided), ``methods`` (labels and colours, for
+    figures), ``settings`` (everything, for table T4), ``exact_study`` and ``exact_study/methods`` or
+    ``tuning/{regime}`` where the profile has such a section, and ``runs/{run}`` for every run of
+    ``sspo.experiment.runs``.
 
     Args:
         profile: the whole configuration.
@@ -77,6 +77,7 @@ def _expand(profile: Profile, installed: bool) -> dict[str, Section | JsonDict]:
     found |= {
         "evaluation": _evaluation(profile),
         "tracking": profile.tracking,
+        "claims": {"deciding_regimes": plain(profile.experiment.deciding_regimes)},
         "methods": _looks(profile, profile.experiment.methods),
         "settings": _settings(profile),
     }
