@@ -238,7 +238,7 @@ def updated(config, actors):
 def test_old_logprobs_of_an_engine_that_is_the_policy_change_nothing(method):
     (scored, expected), (sampled, found) = (
         updated(run_config(method, learning_rate=0.5, old_logprobs=source), make_actors())
-        for source in ("policy", "engine")
+        for source in ("policy", "auto")
     )
     assert scored["log_ratio_var"] > 1e-4
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -247,12 +247,12 @@ def test_old_logprobs_of_an_engine_that_is_the_policy_change_nothing(method):
         assert sampled[key] == pytest.approx(scored[key], rel=1e-3, abs=1e-5), key
 
 
-def test_ratios_of_all_updates_but_the_first_are_taken_to_the_engines_logprobs_where_asked():
-    for source, largest in (("policy", 0.0), ("engine", 0.25)):
+def test_ratios_are_taken_to_the_engines_logprobs_where_asked_and_those_of_the_first_update_too():
+    for source, expected in (("policy", 0.0), ("engine", 0.25)):
         config = run_config("grpo", learning_rate=1e-6, old_logprobs=source)
         record, _ = updated(config, engine_gap(make_actors(), 0.25))
-        assert record["log_ratio_min"] == pytest.approx(0.0, abs=1e-4)
-        assert record["log_ratio_max"] == pytest.approx(largest, abs=1e-4)
+        assert record["log_ratio_min"] == pytest.approx(expected, abs=1e-4)
+        assert record["log_ratio_max"] == pytest.approx(expected, abs=1e-4)
         assert record["engine_logprob_gap_mean"] == pytest.approx(0.25, abs=1e-4)
 
 

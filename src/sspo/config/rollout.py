@@ -52,9 +52,9 @@ class RolloutConfig(SamplingConfig):
         default="float32",
     )
     old_logprobs: Literal["auto", "policy", "engine"] = setting(
-        "whose log-probabilities the ratios of a rollout's later updates are taken to: the policy's, "
-        "scored again, or those that the engine sampled with; auto takes the engine's where they are the "
-        "policy's: the torch engine in float32, all weights trained, none rounded"
+        "whose log-probabilities ratios are taken to: the policy's, scored again, or those that the engine "
+        "sampled with, however they deviate; auto takes the engine's for all updates of a rollout but the "
+        "first, where they are the policy's: the torch engine in float32, all weights trained, none rounded"
     )
     correction: Literal["none", "token", "sequence", "token_mask", "sequence_mask"] = setting(
         "importance weights that correct for the engine's probabilities differing from the policy's, per "

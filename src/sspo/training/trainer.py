@@ -6,7 +6,8 @@ differs from the textbook in these points:
 1) The KL term is off unless ``train.kl_coefficient`` is set.
 2) The first update of every rollout has ratio exactly 1, because the policy itself scores the old
    log-probabilities, in the micro-batches of the update. The later updates take those that the engine
-   sampled with where they are the policy's (``rollout.old_logprobs``).
+   sampled with where they are the policy's (``rollout.old_logprobs``). Where a run asks for the engine's
+   whatever they are, the first update takes them, too, and its ratios hold the engine's deviation.
 3) Minibatches are whole prompt groups.
 4) The gradient of a minibatch does not depend on how it is split into micro-batches.
 5) A response with zero advantage counts in every mean of a loss but gets no backward pass, and in later

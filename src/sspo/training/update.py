@@ -2,7 +2,8 @@
 
 Two kinds of work are left out. The first update of a rollout finds the policy as it was at rollout time,
 so its forward pass also gives the old log-probabilities; later updates take the engine's where they are
-the policy's (``rollout.old_logprobs``), and need a pass of their own elsewhere. Responses with zero
+the policy's (``rollout.old_logprobs``), and need a pass of their own elsewhere. (Where a run asks for the
+engine's whatever they are, all updates take them, the first one too.) Responses with zero
 advantage, whose group has equal rewards, count in every mean of a loss but are not differentiated, and
 not scored again once they have been.
 """
@@ -87,8 +88,9 @@ class Scorer:
             "dtype": config.compute.dtype,
         }
         self.from_engine = config.old_logprobs_from == "engine"
-        chosen = self.from_engine and config.rollout.old_logprobs == "auto"
-        self.run, self.largest_allowed = config.run, LARGEST_GAP if chosen else math.inf
+        self.always_engine = config.rollout.old_logprobs == "engine"
+        same = self.from_engine and not self.always_engine
+        self.run, self.largest_allowed = config.run, LARGEST_GAP if same else math.inf
         self.tokens = self.entropy = self.gap = self.largest_gap = 0.0
         self.kl_tokens = self.kl = 0.0
 
@@ -103,6 +105,8 @@ class Scorer:
         if micro.old_logprobs is None:
             micro.old_logprobs = logprobs.detach()
             self._observe(micro, entropy)
+            if self.always_engine:
+                micro.old_logprobs = micro.engine_logprobs.clone()
         return logprobs
 
     @torch.no_grad()
