@@ -136,6 +136,22 @@ def test_trials_are_all_pairs_of_rates_and_parameters_for_every_method():
     assert tuning_runs(check_profile(untuned, "mine.yaml")) == ([], {})
 
 
+def test_a_regime_may_have_some_of_the_methods_alone():
+    config = study()
+    config["regimes"]["stale"]["methods"] = ["sspo"]
+    config["tuning"]["regimes"] = ["main", "stale"]
+    profile = check_profile(config, "mine.yaml")
+    assert {run.method for run in rl_runs(profile) if run.regime == "stale"} == {"sspo"}
+    assert {run.method for run in rl_runs(profile) if run.regime == "slow"} == {"grpo", "sspo"}
+    _, choices = tuning_runs(profile)
+    assert [*choices["stale"].trials] == ["sspo"]
+    config["regimes"]["stale"]["methods"] = ["gmpo"]
+    with pytest.raises(
+        ConfigError, match="regimes.stale.methods: 'gmpo' is none of experiment.methods"
+    ):
+        check_profile(config, "mine.yaml")
+
+
 def test_a_regime_with_trials_of_its_own_tries_its_own_settings():
     config = study()
     config["tuning"]["regimes"] = ["stale"]

@@ -145,8 +145,24 @@ CHOSEN = {
 CHOICES = {"main": CHOSEN}
 
 
+REGIMES = {
+    "stale1": {
+        "bases": ["base"],
+        "seeds": [20],
+        "tuned": True,
+        "rollout": {"prompts_per_step": 8},
+        "train": {"steps": 320, "updates_per_rollout": 1},
+    },
+    "stale16_fast": {"bases": ["base"], "tuned": True, "train": {"learning_rate": 2e-4}},
+    "count": {"bases": ["letters"], "seeds": [20], "tuned": True},
+}
+
+
 def small_study(**changes) -> dict:
+    """The evidence with two methods, three tuned regimes and the default's learning rate."""
     settings = copy.deepcopy(settings_of("evidence"))
+    settings |= {"regimes": copy.deepcopy(REGIMES)}
+    settings["train"]["learning_rate"] = 1e-4
     settings["methods"] = {name: settings["methods"][name] for name in CHOSEN}
     return merged(settings, changes)
 

@@ -68,7 +68,7 @@ def table(
     rows = list(shared_rows(settings, sources, MAIN in choices))
     rows += regime_rows(settings)
     for method, entry in settings["methods"].items():
-        chosen = {regime: by_method[method] for regime, by_method in choices.items()}
+        chosen = {r: by_method[method] for r, by_method in choices.items() if method in by_method}
         rows += method_rows(settings, sources, method, entry, chosen)
     return rows
 

@@ -92,6 +92,9 @@ class Regime(Section):
     bases: Names = setting("base models to start from")
     seeds: Seeds = setting("one run per method and seed")
     tuned: bool = setting("with the learning rate and parameters that the tuning chose")
+    methods: Names | None = setting(
+        "which of the experiment's methods it has; left out, all of them", default=None
+    )
     rollout: RolloutChanges | None = setting("what differs of rollout", default=None)
     advantages: AdvantageChanges | None = setting("what differs of advantages", default=None)
     train: TrainChanges | None = setting("what differs of train", default=None)
@@ -240,6 +243,11 @@ class Profile(Section):
                     f"{where}: {name!r} is not defined; choose from {', '.join(known[section])}, or "
                     f"add an entry under {section}"
                 )
+        for name, regime in self.regimes.items():
+            if lost := [m for m in regime.methods or () if m not in self.experiment.methods]:
+                raise refuse(
+                    f"regimes.{name}.methods: {lost[0]!r} is none of experiment.methods; add it there"
+                )
         if BASE not in self.experiment.bases:
             raise refuse(f"experiment.bases: figures show runs from {BASE!r}; add it")
         return self
@@ -256,6 +264,11 @@ class Profile(Section):
                 for kind, regimes in self.experiment.deciding_regimes.items()
             ),
             *((f"regimes.{n}.bases", "bases", r.bases) for n, r in self.regimes.items()),
+            *(
+                (f"regimes.{n}.methods", "methods", r.methods)
+                for n, r in self.regimes.items()
+                if r.methods
+            ),
             ("tuning.base", "bases", [self.tuning.base] if self.tuning else []),
         ]
         return ((where, section, name) for where, section, names in lists for name in names)

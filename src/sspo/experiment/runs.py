@@ -31,7 +31,7 @@ def rl_runs(profile: Profile) -> list[RunConfig]:
     return [
         _rl_run(variants[base], method, (name, regime), base, seed)
         for name, regime in _regimes(profile).items()
-        for method in profile.experiment.methods
+        for method in regime.methods or profile.experiment.methods
         for base, seed in product(regime.bases, regime.seeds)
     ]
 
@@ -57,7 +57,7 @@ def _trials(profile: Profile, tuning: Tuning, name: str) -> tuple[list[RunConfig
     variant = profile.base_profile(tuning.base)
     runs: list[RunConfig] = []
     trials: dict[str, list[JsonDict]] = {}
-    for method in profile.experiment.methods:
+    for method in regime.methods or profile.experiment.methods:
         pairs = product(tuning.learning_rates, tuning.params[method])
         for i, (rate, params) in enumerate(pairs):
             found = [
