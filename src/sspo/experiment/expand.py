@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from sspo.config.comparison import Method, Regime
 from sspo.config.errors import ConfigError
 from sspo.config.gym import GymProblemsConfig
 from sspo.config.launch_file import read_launch
 from sspo.config.names import BASE, base_place
-from sspo.config.profile import Method, Profile, Regime
+from sspo.config.profile import Profile
 from sspo.config.reading import JsonDict, Section, parse, plain
 from sspo.config.settings import ImportConfig, PretrainConfig, RunConfig
 from sspo.config.study import (

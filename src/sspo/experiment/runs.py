@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 
+from sspo.config.comparison import Regime, Tuning
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING
-from sspo.config.profile import Profile, Regime, Tuning
+from sspo.config.profile import Profile
 from sspo.config.reading import JsonDict, merged, parse, plain
 from sspo.config.rollout import SamplingConfig
 from sspo.config.settings import ComputeConfig, ControlConfig, RunConfig
