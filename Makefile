@@ -219,7 +219,7 @@ schema: environment ## docs/settings.md and the JSON Schema of profiles, from th
 	  --schema workflow/schemas/config.schema.json --table docs/settings.md
 
 # SITE_REPOSITORY=https://... makes links to files that have no page lead to that repository.
-site: $(MKDOCS) ## docs/ as a searchable site, site/index.html; a broken link is an error
+site: $(MKDOCS) ## docs/ as a site in site/, where a broken link is an error; `.venv-site/bin/mkdocs serve` shows it
 	NO_MKDOCS_2_WARNING=1 $(MKDOCS) build --strict --quiet
 
 # Pages of the code are made by reading it, so the package and PyTorch are not installed.

@@ -46,7 +46,26 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """mkdocs asks for the text of a page, whose links then are those of the site."""
-    return with_links(markdown, page.file.src_uri, os.environ.get("SITE_REPOSITORY", ""))
+    address = os.environ.get("SITE_REPOSITORY", "")
+    return with_links(with_wide_lists(markdown), page.file.src_uri, address)
+
+
+def with_wide_lists(markdown: str) -> str:
+    """The text with four spaces before what belongs to an item of a list, as mkdocs reads it.
+
+    On GitHub, and in our files, it is as many as the item's own mark is wide.
+    """
+    lines, width, fenced = [], 0, False
+    for line in markdown.split("\n"):
+        fenced ^= line.startswith("```")
+        mark = re.match(r"- |\d+\. ", line)
+        if mark and not fenced:
+            width = len(mark[0])
+        elif line and not line.startswith(" " * width):
+            width = 0
+        inside = width and not mark and not fenced and line
+        lines.append(" " * (4 - width) + line if inside else line)
+    return "\n".join(lines)
 
 
 def with_links(markdown: str, page: str, address: str) -> str:

@@ -72,6 +72,15 @@ def test_without_an_address_a_link_to_a_file_that_has_no_page_is_its_text():
     assert hook.with_links("In [a `file`](../Makefile).", "faq.md", "") == "In a `file`."
 
 
+def test_what_belongs_to_an_item_of_a_list_is_indented_as_mkdocs_reads_it():
+    text = "- one\n  more\n\n  | a |\n  - inner\n1. two\n\n   ```\n   code\n   ```\nend\n  no item"
+    wide = text.replace("\n  ", "\n    ").replace("\n     ", "\n    ").replace("    no", "  no")
+    assert "\n    | a |\n    - inner\n1. two\n\n    ```\n    code\n" in wide
+    assert hook.with_wide_lists(text) == wide
+    code = "```yaml\n- a\n  b\n```"
+    assert hook.with_wide_lists(code) == code
+
+
 def test_the_navigation_has_a_page_for_every_package():
     class Loader(yaml.SafeLoader):
         """Takes mkdocs's own tag as a list."""
