@@ -218,9 +218,10 @@ schema: environment ## docs/settings.md and the JSON Schema of profiles, from th
 	$(BIN)/python workflow/scripts/describe_settings.py --default config/default.yaml \
 	  --schema workflow/schemas/config.schema.json --table docs/settings.md
 
-# SITE_REPOSITORY=https://... makes links to files that have no page lead to that repository.
+# SITE_REPOSITORY=https://... makes links to files that have no page lead to that repository. No --quiet: with it,
+# warnings are not counted, and a broken link passes.
 site: $(MKDOCS) ## docs/ as a site in site/, where a broken link is an error; `.venv-site/bin/mkdocs serve` shows it
-	NO_MKDOCS_2_WARNING=1 $(MKDOCS) build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(MKDOCS) build --strict
 
 # Pages of the code are made by reading it, so the package and PyTorch are not installed.
 $(MKDOCS): pyproject.toml
