@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pandas as pd
@@ -95,4 +96,4 @@ def test_the_curves_stand_over_the_log_ratio_and_their_names_at_their_ends():
         assert places.keys() == {"SSPO", "GRPO", "GSPO"}
         assert sorted(places, key=lambda name: places[name])[-1] == "SSPO"
         heights = sorted(places.values())
-        assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) >= APART - 1e-9
+        assert min(b - a for a, b in itertools.pairwise(heights)) >= APART - 1e-9

@@ -37,9 +37,10 @@ def test_a_row_of_a_regime_shows_every_run_of_all_bases_and_their_mean(frames, n
     figure = load(name)(frames, METHODS)
     regimes, place = regimes_of(frames["runs"]), list(METHODS).index("sspo")
     panels = np.reshape(figure.axes, (len(regimes), -1))
-    for i, regime in enumerate(regimes):
-        runs = frames["runs"].query("regime == @regime and method == 'sspo'")
-        for panel, column in zip(panels[i], columns, strict=False):
+    for line, regime in zip(panels, regimes, strict=True):
+        runs = frames["runs"]
+        runs = runs[(runs["regime"] == regime) & (runs["method"] == "sspo")]
+        for panel, column in zip(line, columns, strict=False):
             (dots,), (mean,) = drawn(panel, "sspo runs"), drawn(panel, "sspo")
             assert list(dots.get_xdata()) == list(runs[column])
             assert mean.get_xdata() == pytest.approx([runs[column].mean()])
@@ -67,7 +68,7 @@ def test_the_outcomes_tell_the_dose_and_the_number_of_runs_of_each_regime(frames
     assert dose.startswith(
         f"drift {means.iloc[0]:.2g} nats, GRPO's clip would cut {100 * means.iloc[1]:.2g} %"
     )
-    assert [label.get_text() for label in panel.get_yticklabels()][0] == "GRPO (n = 3)"
+    assert panel.get_yticklabels()[0].get_text() == "GRPO (n = 3)"
 
 
 def test_weights_are_drawn_for_every_step_that_drifted(frames):

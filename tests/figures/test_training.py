@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from sspo.config.errors import ConfigError
 from sspo.evidence.intervals import mean_interval
-from sspo.figures.regimes import EFFECTS, MASSES
 from sspo.figures.inputs import regimes_of
+from sspo.figures.regimes import EFFECTS, MASSES
 from sspo.figures.registry import FIGURES, load
 from sspo.figures.style import save
 from sspo.figures.training import LOG_RATIOS

@@ -36,7 +36,7 @@ def make_runs(methods, seeds: int = 3) -> pd.DataFrame:
 
 
 def make_steps(methods, seeds: int = 3, steps: int = 12) -> pd.DataFrame:
-    """A row per run of the main base model and step, with what figures of all regimes need of ``metrics``."""
+    """A row per run of the main base model and step, with what figures of regimes need of ``metrics``."""
     rng = np.random.default_rng(1)
     rows = [
         {"run": f"{m}-{r}-base-s{s}", "method": m, "regime": r, "base": "base", "seed": s, "step": t}
