@@ -33,6 +33,7 @@ LOOKS = {
 ENDS = ["effect", "low", "high", "wide_low", "wide_high"]
 COLUMNS = ("sspo", "baseline", "claim", "measure", "primary", "regime", "n", "sspo_mean",
            "baseline_mean", "smallest_effect", "verdict", *ENDS)  # fmt: skip
+HEAD = 66  # letters above all columns together
 BAND, GAP, BELOW = "0.9", 0.5, 0.33  # pairs stand a little below their mean
 
 
@@ -50,7 +51,7 @@ def draw_differences(frames: Frames, methods: Methods) -> Figure:
         (name, f"{_pairs(block)}; {rows.dose_text(runs[runs['regime'] == name])}")
         for name, block in blocks.items()
     ]
-    heads = [_head(compared, claim, "") for claim in claims]
+    heads = [_head(compared, claim, HEAD // len(claims)) for claim in claims]
     heights = [_room(block) for block in blocks.values()]
     figure, panels = rows.row_panels(heights, titles, heads, below=1.2, line=0.17)
     for panel_row, (name, block) in zip(panels, blocks.items(), strict=True):
@@ -96,7 +97,7 @@ def draw_verdicts(frames: Frames, methods: Methods) -> Figure:
     if not blocks:
         return _nothing_to_compare()
     claims = [claim for claim in CLAIM_TEXT if claim in set(compared["claim"])]
-    heads = [_head(compared, claim, "unit {:g}") for claim in claims]
+    heads = [_head(compared, claim, HEAD // len(claims), "unit {:g}") for claim in claims]
     heights = [_room(block) for block in blocks.values()]
     figure, panels = rows.row_panels(heights, [*blocks], heads, share="all", below=1.2)
     _limit(panels[0, 0], compared[ENDS[:3]].to_numpy(float).ravel(), 1.0)
@@ -117,7 +118,7 @@ def deciding_measures(comparisons: DataFrame) -> DataFrame:
     one of ours that no claim is about: such are compared with SSPO too.
     """
     of_measures = comparisons[comparisons["primary"].astype(bool)].dropna(subset="effect")
-    decides = comparisons.get("deciding", comparisons["regime"] == MAIN)
+    decides = of_measures.get("deciding", of_measures["regime"] == MAIN)
     remedies = set(comparisons.loc[comparisons["baseline"].isin(comparisons["sspo"]), "sspo"])
     return of_measures.astype(dict.fromkeys(ENDS, float)).assign(
         decides=decides.astype(bool), remedy=of_measures["sspo"].isin(remedies)
@@ -161,11 +162,11 @@ def _pairs(block: DataFrame) -> str:
     return f"{' to '.join(counts)} pair{'s' * int(block['n'].max() > 1)}"
 
 
-def _head(compared: DataFrame, claim: str, unit: str) -> str:
+def _head(compared: DataFrame, claim: str, width: int, unit: str = "") -> str:
     """What stands above the column of a claim: its name, its measure, and the unit of its axis."""
     first = compared[compared["claim"] == claim].iloc[0]
     measure = MEASURES.get(first["measure"], first["measure"].replace("_", " "))
-    text = style.wrapped(f"{claim}: {measure}", 22)
+    text = style.wrapped(f"{claim}: {measure}", width)
     return f"{text}\n{unit.format(first['smallest_effect'])}" if unit else text
 
 
@@ -180,7 +181,7 @@ def _limit(panel: Axes, values: NDArray[np.float64], margin: float) -> None:
     ends = np.append(values[np.isfinite(values)], [-1.4 * margin, 1.4 * margin])
     space = 0.05 * np.ptp(ends)
     panel.set_xlim(ends.min() - space, ends.max() + space)
-    panel.locator_params(axis="x", nbins=4)
+    panel.locator_params(axis="x", nbins=3)
     panel.xaxis.set_major_formatter("{x:g}")
 
 
@@ -198,7 +199,7 @@ def _draw_intervals(panel: Axes, block: DataFrame) -> None:
         ):
             if out:
                 panel.plot(end, y, arrow, color=color, markersize=3, clip_on=False)
-        mark = {"color": color, "markersize": 5, "markeredgecolor": "white", "gid": "mean"}
+        mark = {"color": color, "markersize": 4.5, "markeredgecolor": "white", "gid": "mean"}
         panel.plot(row["effect"], y, marker, markeredgewidth=0.4, **mark)
 
 
