@@ -62,7 +62,7 @@ def test_every_gate_and_fact_is_drawn_with_the_frames_own_numbers():
         {
             "method": "sspo",
             "sign": ["A > 0", "A < 0"],
-            "ratio": 1.0,
+            "ratio": [1.0, 2.0],
             "coefficient": 1.0,
         }
     )
@@ -92,7 +92,7 @@ def test_the_curves_stand_over_the_log_ratio_and_their_names_at_their_ends():
     for panel in figure.subfigs[0].axes:
         (line,) = [drawn for drawn in panel.lines if drawn.get_gid() == "sspo"]
         assert line.get_xdata().tolist() == pytest.approx([-2.0, 0.0, 2.0])
-        places = {text.get_text(): text.xyann[1] for text in panel.texts}
+        places = {text.get_text(): text.get_position()[1] for text in panel.texts}
         assert places.keys() == {"SSPO", "GRPO", "GSPO"}
         assert sorted(places, key=lambda name: places[name])[-1] == "SSPO"
         heights = sorted(places.values())

@@ -162,7 +162,7 @@ def test_only_regimes_that_decide_stand_in_the_first_figure_and_first_in_the_las
         ]
         for figure in ("f0_differences", "f16_verdicts")
     }
-    assert names["f0_differences"] == ["stale1", "stale16", "stale16_fast"]
+    assert names["f0_differences"] == regimes_of(frames["runs"])[1:]
     assert names["f16_verdicts"] == [*names["f0_differences"], "main"]
 
 

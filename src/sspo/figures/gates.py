@@ -70,18 +70,13 @@ def _label_ends(panel: Axes, weights: dict[str, float], shown: Looks) -> None:
     too_high = max(0.0, places[-1] - 1.0) if places else 0.0
     for i, name in enumerate(names):
         room = 1.0 - APART * (len(names) - 1 - i)  # below the names above it
-        line = {"arrowstyle": "-", "color": shown[name].color, "shrinkA": 1, "shrinkB": 0}
-        line["relpos"] = (0.0, 0.5)
-        panel.annotate(
-            shown[name].label,
-            (1.0, ends[name]),
-            (1.05, min(places[i], room) if too_high else places[i]),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            size=7,
-            arrowprops=line,
+        place = min(places[i], room) if too_high else places[i]
+        line = {"color": shown[name].color, "linewidth": 0.8, "transform": panel.transAxes}
+        panel.plot(
+            [1.0, 1.045], [ends[name], place], clip_on=False, scalex=False, scaley=False, **line
         )
+        text = {"va": "center", "size": 7, "transform": panel.transAxes}
+        panel.text(1.055, place, shown[name].label, **text)
 
 
 def _draw_facts(figure: SubFigure, facts: DataFrame) -> None:
