@@ -418,10 +418,10 @@ def test_script_writes_png_pdf_and_what_they_were_made_from(monkeypatch, paths):
 @pytest.mark.parametrize(
     ("figure", "frame", "content", "expected"),
     [
-        ("f99", "metrics", None, "f99.png: choose a name of f1_gates, "),
-        ("t1_benchmarks", "metrics", None, "t1_benchmarks.png: choose a name of f1_gates, "),
+        ("f99", "metrics", None, "f99.png: choose a name of f0_differences, "),
+        ("t1_benchmarks", "metrics", None, "t1_benchmarks.png: choose a name of f0_differences, "),
         ("f2_reward", "metrics", "", "metrics.csv: holds no rows"),
-        ("f2_reward", "metrics", "run,method,step\na,grpo,1\n", "metrics.csv: no column 'reward'"),
+        ("f2_reward", "metrics", "run,method,step\na,grpo,1\n", "metrics.csv: no column 'regime'"),
         ("f2_reward", "missing", None, "missing.csv: file missing"),
         ("f2_reward", "methods", "method\ngrpo\n", "metrics.csv: not given"),
     ],
