@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pandas as pd
 import pytest
 
-from sspo.figures.gates import FACTS, draw_gates
+from sspo.figures.gates import APART, FACTS, draw_gates
 from support.gate_curves import RATIOS, curve, gate_facts
 from support.loss_cases import CASES
 
@@ -61,8 +62,7 @@ def test_every_gate_and_fact_is_drawn_with_the_frames_own_numbers():
         {
             "method": "sspo",
             "sign": ["A > 0", "A < 0"],
-            "ratio": 1.0,
-            "value": 1.0,
+            "ratio": [1.0, 2.0],
             "coefficient": 1.0,
         }
     )
@@ -77,3 +77,23 @@ def test_every_gate_and_fact_is_drawn_with_the_frames_own_numbers():
             rows = FRAME[FRAME["gate"] == gate]
             assert line.get_xdata().tolist() == rows["tau"].tolist()
             assert line.get_ydata().tolist() == rows[fact].tolist()
+
+
+def test_the_curves_stand_over_the_log_ratio_and_their_names_at_their_ends():
+    rows = [
+        {"method": name, "sign": sign, "ratio": math.exp(x), "coefficient": weight}
+        for name, weight in (("grpo", 0.0), ("gspo", 0.0), ("sspo", 0.5))
+        for sign in ("A > 0", "A < 0")
+        for x in (-2.0, 0.0, 2.0)
+    ]
+    looks = {m: {"label": m.upper(), "color": "#d55e00"} for m in ("sspo", "grpo", "gspo")}
+    figure = draw_gates({"gates": pd.DataFrame(rows), "gate_facts": FRAME}, looks)
+    assert not figure.subfigs[0].legends
+    for panel in figure.subfigs[0].axes:
+        (line,) = [drawn for drawn in panel.lines if drawn.get_gid() == "sspo"]
+        assert line.get_xdata().tolist() == pytest.approx([-2.0, 0.0, 2.0])
+        places = {text.get_text(): text.get_position()[1] for text in panel.texts}
+        assert places.keys() == {"SSPO", "GRPO", "GSPO"}
+        assert sorted(places, key=lambda name: places[name])[-1] == "SSPO"
+        heights = sorted(places.values())
+        assert min(b - a for a, b in itertools.pairwise(heights)) >= APART - 1e-9

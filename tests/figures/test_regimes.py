@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from sspo.evidence.intervals import mean_interval
-from sspo.figures.inputs import short_params
-from sspo.figures.regimes import MASSES, SWEPT
+from sspo.evidence.protocol import CLAIM_TEXT
+from sspo.figures.inputs import regimes_of, short_params
+from sspo.figures.regimes import DOSES, EFFECTS, MASSES, SWEPT
 from sspo.figures.registry import load
-from sspo.figures.verdicts import LOOKS
+from sspo.figures.verdicts import LOOKS, pair_differences
 from support.evidence_frames import evidence_frames, make_steps
 from support.paths import CLAIMS_PLAN
 
@@ -31,39 +32,43 @@ def drawn(panel, name):
     return [line for line in panel.lines if line.get_gid() == name]
 
 
-def test_the_sweep_shows_means_by_age_and_by_drift_and_given_rates_hollow(frames):
+@pytest.mark.parametrize(("name", "columns"), [("f8_attenuation", DOSES), ("f10_staleness", SWEPT)])
+def test_a_row_of_a_regime_shows_every_run_of_all_bases_and_their_mean(frames, name, columns):
+    figure = load(name)(frames, METHODS)
+    regimes, place = regimes_of(frames["runs"]), list(METHODS).index("sspo")
+    panels = np.reshape(figure.axes, (len(regimes), -1))
+    for line, regime in zip(panels, regimes, strict=True):
+        runs = frames["runs"]
+        runs = runs[(runs["regime"] == regime) & (runs["method"] == "sspo")]
+        for panel, column in zip(line, columns, strict=False):
+            (dots,), (mean,) = drawn(panel, "sspo runs"), drawn(panel, "sspo")
+            assert list(dots.get_xdata()) == list(runs[column])
+            assert mean.get_xdata() == pytest.approx([runs[column].mean()])
+            assert set(dots.get_ydata()) == {place}
+    assert len(frames["runs"].query("regime == 'main' and method == 'sspo'")["base"].unique()) == 2
+
+
+def test_what_gates_made_of_the_dose_is_the_mean_over_the_steps_of_a_run(frames):
+    figure = load("f8_attenuation")(frames, METHODS)
+    panels = np.reshape(figure.axes, (-1, len(DOSES) + len(EFFECTS)))
+    rows = frames["metrics"].query("method == 'gmpo'")
+    i = regimes_of(frames["runs"]).index("stale16")
+    for panel, column in zip(panels[i, len(DOSES) :], EFFECTS, strict=True):
+        (dots,) = drawn(panel, "gmpo runs")
+        expected = rows.query("regime == 'stale16'").groupby("run")[column].mean()
+        assert sorted(dots.get_xdata()) == pytest.approx(sorted(expected))
+
+
+def test_the_outcomes_tell_the_dose_and_the_number_of_runs_of_each_regime(frames):
     figure = load("f10_staleness")(frames, METHODS)
-    panels = np.reshape(figure.axes, (len(SWEPT), 2))
-    runs = frames["runs"].query("base == 'base' and method == 'sspo'")
-    swept = runs[runs["tuned"] != "params"]
-    for i, outcome in enumerate(SWEPT):
-        mean, hollow = drawn(panels[i, 1], "sspo")
-        expected = swept.groupby("regime")[["drift", outcome]].mean().sort_values("drift")
-        assert list(mean.get_xdata()) == pytest.approx(list(expected["drift"]))
-        assert list(mean.get_ydata()) == pytest.approx(list(expected[outcome]))
-        by_age, _ = drawn(panels[i, 0], "sspo")
-        by_age_expected = swept.groupby("updates_per_rollout")[outcome].mean()
-        assert list(by_age.get_ydata()) == pytest.approx(list(by_age_expected))
-        assert hollow.get_markerfacecolor() == "white"
-        fast = runs[runs["tuned"] == "params"]
-        assert list(hollow.get_ydata()) == pytest.approx([fast[outcome].mean()])
-
-
-def test_axes_of_the_sweep_hold_the_runs_of_every_method(frames):
-    runs = frames["runs"].copy()
-    runs.loc[runs["method"] == list(METHODS)[-1], list(SWEPT)] -= 5.0
-    for panel in load("f10_staleness")({"runs": runs}, METHODS).axes:
-        low, high = panel.get_ylim()
-        for line in panel.lines:
-            assert low <= min(line.get_ydata()) <= max(line.get_ydata()) <= high
-
-
-def test_intervals_of_the_sweep_are_t_intervals_over_runs(frames):
-    panel = load("f10_staleness")(frames, METHODS).axes[0]
-    part = frames["runs"].query("base == 'base' and method == 'grpo' and regime == 'stale16'")
-    interval = mean_interval(part["test_pass@1"])
-    ends = [s[:, 1] for c in panel.collections for s in c.get_segments()]
-    assert any(np.allclose(end, [interval.low, interval.high]) for end in ends)
+    panel = figure.axes[2 * regimes_of(frames["runs"]).index("stale16")]
+    name, dose = (text.get_text() for text in panel.texts)
+    means = frames["runs"].query("regime == 'stale16'")[["drift", "grpo_clip_share"]].mean()
+    assert name == "stale16"
+    assert dose.startswith(
+        f"drift {means.iloc[0]:.2g} nats, GRPO's clip would cut {100 * means.iloc[1]:.2g} %"
+    )
+    assert panel.get_yticklabels()[0].get_text() == "GRPO (n = 3)"
 
 
 def test_weights_are_drawn_for_every_step_that_drifted(frames):
@@ -87,31 +92,103 @@ def test_tuning_lines_rise_with_the_learning_rate_and_the_choice_is_circled(fram
     assert (circle.get_xdata()[0], circle.get_ydata()[0]) == (1e-4, best["score"].iloc[0])
 
 
-def test_gradient_mass_has_a_column_per_regime_in_which_responses_grow_stale(frames):
+def test_gradient_mass_has_bars_with_intervals_in_regimes_in_which_responses_grow_stale(frames):
     figure = load("f15_gradient_mass")(frames, METHODS)
-    assert [panel.get_title() for panel in figure.axes[:2]] == ["main", "stale16"]
-    panels = np.reshape(figure.axes, (len(MASSES), 2))
-    rows = frames["metrics"].query("regime == 'stale16' and method == 'sapo' and step > 0")
-    for i, column in enumerate(MASSES):
-        (mean,) = drawn(panels[i, 1], "sapo")
-        assert list(mean.get_ydata()) == pytest.approx(list(rows.groupby("step")[column].mean()))
-        assert mean.get_xdata()[-1] == 1.0
+    panels = np.reshape(figure.axes, (2, len(MASSES)))
+    assert [line[0].texts[0].get_text() for line in panels] == ["main", "stale16"]
+    rows = frames["metrics"].query("regime == 'stale16' and method == 'sapo'")
+    place = list(METHODS).index("sapo")
+    for panel, column in zip(panels[1], MASSES, strict=True):
+        mean, low, high = mean_interval(rows.groupby("run")[column].mean())
+        bar = panel.patches[place]
+        assert bar.get_width() == pytest.approx(mean)
+        assert matplotlib.colors.same_color(bar.get_facecolor()[:3], METHODS["sapo"]["color"])
+        (ends,) = panel.collections[place].get_segments()
+        assert list(ends[:, 0]) == pytest.approx([max(low, 0.0), high])
 
 
-def test_verdicts_show_every_deciding_comparison_of_the_main_regime(frames):
-    figure = load("f16_verdicts")(frames, METHODS)
-    rows = frames["comparisons"].query("primary and regime == 'main'").dropna(subset="effect")
-    for panel, claim in zip(figure.axes, ("faster", "stabler", "better"), strict=True):
-        part = rows[rows["claim"] == claim]
-        points = [line for line in panel.lines if line.get_marker() in "osv^"]
-        assert [line.get_xdata()[0] for line in points] == pytest.approx(list(part["effect"]))
-        for line, verdict in zip(points, part["verdict"], strict=True):
+def marks(panel, name):
+    return [line for line in panel.lines if line.get_gid() == name]
+
+
+def bars(panel, name):
+    found = [c.get_segments() for c in panel.collections if c.get_gid() == name]
+    return np.array([segments[0][:, 0] for segments in found])
+
+
+@pytest.mark.parametrize(
+    ("figure", "in_units"), [("f0_differences", False), ("f16_verdicts", True)]
+)
+def test_verdicts_of_a_deciding_regime_have_the_numbers_of_the_claims(frames, figure, in_units):
+    rows = frames["comparisons"].query("primary and regime == 'main' and sspo == 'sspo'")
+    panels = load(figure)(frames, METHODS).axes
+    for panel, claim in zip(panels, CLAIM_TEXT, strict=False):
+        part = rows[rows["claim"] == claim].dropna(subset="effect")
+        unit = part["smallest_effect"].to_numpy(float) if in_units else np.ones(len(part))
+        points = marks(panel, "mean")
+        assert [p.get_xdata()[0] for p in points] == pytest.approx(list(part["effect"] / unit))
+        for point, verdict in zip(points, part["verdict"], strict=True):
             color, marker = LOOKS[verdict]
-            assert line.get_marker() == marker
-            assert matplotlib.colors.same_color(line.get_color(), color)
-        bars = np.array([s[:, 0] for c in panel.collections for s in c.get_segments()])
-        assert np.allclose(bars[::2], part[["wide_low", "wide_high"]].to_numpy(dtype=float))
-        assert np.allclose(bars[1::2], part[["low", "high"]].to_numpy(dtype=float))
+            assert point.get_marker() == marker
+            assert matplotlib.colors.same_color(point.get_color(), color)
+        ends = part[["low", "high"]].to_numpy(float) / unit[:, None]
+        assert np.allclose(bars(panel, "interval"), ends)
+        wide = part[["wide_low", "wide_high"]].to_numpy(float) / unit[:, None]
+        left, right = panel.get_xlim()
+        assert np.allclose(bars(panel, "wide"), wide.clip(left, right))
+        cut = [line for line in panel.lines if line.get_marker() in "<>"]
+        assert len(cut) == (wide[:, 0] < left).sum() + (wide[:, 1] > right).sum()
+
+
+def test_dots_are_the_differences_of_pairs_turned_as_the_claims_are(frames):
+    comparisons = (
+        frames["comparisons"].query("primary and regime == 'main'").dropna(subset="effect")
+    )
+    runs = frames["runs"].query("regime == 'main'")
+    for row in comparisons.to_dict("records"):
+        differences = pair_differences(runs, row)
+        assert len(differences) == row["n"]
+        assert differences.mean() == pytest.approx(row["effect"])
+
+
+def test_only_regimes_that_decide_stand_in_the_first_figure_and_first_in_the_last(frames):
+    deciding = frames["comparisons"].assign(deciding=frames["comparisons"]["regime"] != "main")
+    changed = {**frames, "comparisons": deciding}
+    names = {
+        figure: [
+            panel.texts[0].get_text()
+            for panel in load(figure)(changed, METHODS).axes
+            if panel.texts
+        ]
+        for figure in ("f0_differences", "f16_verdicts")
+    }
+    assert names["f0_differences"] == regimes_of(frames["runs"])[1:]
+    assert names["f16_verdicts"] == [*names["f0_differences"], "main"]
+
+
+def test_comparisons_with_methods_of_ours_stand_below_all_others(frames):
+    changed = frames["comparisons"].copy()
+    ours = changed.query("regime == 'main' and sspo == 'sspo'")
+    ours = pd.concat([ours.assign(sspo="ours"), ours.assign(sspo="ours", baseline="sspo")])
+    changed = pd.concat([changed, ours], ignore_index=True)
+    texts = {
+        figure: [text.get_text() for p in load(figure)({**frames, "comparisons": changed}, METHODS).axes
+                 for text in p.texts]
+        for figure in ("f0_differences", "f16_verdicts")
+    }  # fmt: skip
+    assert not any("ablation" in text for text in texts["f0_differences"])
+    assert texts["f16_verdicts"][-2] == "main" and "ablation" in texts["f16_verdicts"][-1]
+
+
+def test_orange_stands_for_harm_alone():
+    assert [verdict for verdict, (color, _) in LOOKS.items() if color == "#D55E00"] == ["worse"]
+
+
+def test_a_study_without_pairs_says_that_there_is_nothing_to_compare(frames):
+    empty = frames["comparisons"].assign(effect=None)
+    for figure in ("f0_differences", "f16_verdicts"):
+        (panel,) = load(figure)({**frames, "comparisons": empty}, METHODS).axes
+        assert [text.get_text() for text in panel.texts] == ["nothing\nto\ncompare"]
 
 
 @pytest.mark.parametrize(

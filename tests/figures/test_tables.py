@@ -38,12 +38,13 @@ SETTINGS = [
 
 def make_evaluations() -> pd.DataFrame:
     rows = [
-        {"run": f"{m}-s{s}", "method": m, "split": split, "metric": metric, "value": 0.5 + s / 100}
+        {"run": f"{m}-s{s}", "method": m, "regime": "main", "base": "base", "seed": s, "split": split,
+         "metric": metric, "value": 0.5 + s / 100}
         for m in (*RUN, "supervised", "base")
         for s in range(1 if m == "base" else 3)
         for split in ("test", "hard_ones")
         for metric in ("pass@1", "greedy", "pass@2", "pass@8", "maj@8", "truncated")
-    ]
+    ]  # fmt: skip
     return pd.DataFrame(rows).assign(low=lambda d: d["value"] - 0.04, high=0.9)
 
 
@@ -87,13 +88,47 @@ class Page(HTMLParser):
 
 def test_benchmarks_have_t_intervals_over_seeds_and_that_over_problems_of_one_checkpoint(frames):
     table = load("t1_benchmarks")(frames, METHODS)
-    assert list(table.values)[2:] == ["n", "pass@1", "greedy", "pass@8", "maj@8"]
+    differences = ["pass@1 \N{MINUS SIGN} GMPO", "greedy \N{MINUS SIGN} GMPO"]
+    assert list(table.values)[2:] == ["n", "pass@1", "greedy", "pass@8", "maj@8", *differences]
     mean, low, high = (100 * end for end in mean_interval([0.50, 0.51, 0.52]))
     seeds = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
     first, second, *methods = rows_of(table, "hard ones")
-    assert first == ["Base (before RL)", "1", *["50.0 [46.0, 90.0]"] * 4]
-    assert second == ["Supervised only", "3", *[seeds] * 4]
-    assert methods == [[METHODS[name]["label"], "3", *[seeds] * 4] for name in RUN]
+    assert first == ["Base (before RL)", "1", *["50.0 [46.0, 90.0]"] * 4, NONE, NONE]
+    none = "+0.0 [+0.0, +0.0]"
+    assert second == ["Supervised only", "3", *[seeds] * 4, none, none]
+    assert methods == [
+        [METHODS[m]["label"], "3", *[seeds] * 4, *[NONE if m == "gmpo" else none] * 2] for m in RUN
+    ]
+
+
+def test_benchmarks_pool_base_models_and_pair_their_differences(frames):
+    first = frames["evaluations"]
+    second = first.assign(base="second", run="second-" + first["run"], value=first["value"] + 0.2)
+    rng = np.random.default_rng(0)
+    both = pd.concat([first, second], ignore_index=True)
+    both.loc[both["method"] == "sspo", "value"] += 0.02 * rng.normal(
+        size=(both["method"] == "sspo").sum()
+    )
+    table = load("t1_benchmarks")({"evaluations": both}, METHODS)
+    rows = both.query("split == 'test' and metric == 'greedy'")
+    values = rows.pivot_table(index=["base", "seed"], columns="method", values="value")
+    found = table.values.query("split == 'test' and method == 'SSPO'").iloc[0]
+    assert found["n"] == 6
+    assert found["greedy"].mean == pytest.approx(100 * values["sspo"].mean())
+    assert np.isnan(found["greedy"].low)
+    expected = mean_interval(100 * (values["sspo"] - values["gmpo"]))
+    assert found["greedy \N{MINUS SIGN} GMPO"] == pytest.approx(expected)
+    assert table.values.query("split == 'test'").iloc[0]["n"] == 2  # base models before training
+
+
+def test_benchmarks_of_several_regimes_stand_apart_each_beside_its_own_base_models(frames):
+    first = frames["evaluations"]
+    trained = first[first["method"] != "base"]
+    both = pd.concat([first, trained.assign(regime="stale16", run="stale-" + trained["run"])])
+    table = load("t1_benchmarks")({"evaluations": both}, METHODS)
+    assert [*table.values["split"].unique()] == [
+        "main: test", "main: hard ones", "stale16: test", "stale16: hard ones"]  # fmt: skip
+    assert rows_of(table, "stale16: test")[0][:2] == ["Base (before RL)", "1"]
 
 
 def test_what_was_not_measured_is_a_dash_and_one_run_without_interval_a_number(frames):
@@ -101,7 +136,8 @@ def test_what_was_not_measured_is_a_dash_and_one_run_without_interval_a_number(f
     evaluations.loc[evaluations["metric"] == "maj@8", "value"] = np.nan
     evaluations.loc[evaluations["method"] == "base", ["low", "high"]] = np.nan
     table = load("t1_benchmarks")({"evaluations": evaluations}, METHODS)
-    assert rows_of(table, "test")[0] == ["Base (before RL)", "1", "50.0", "50.0", "50.0", NONE]
+    assert rows_of(table, "test")[0] == [
+        "Base (before RL)", "1", "50.0", "50.0", "50.0", NONE, NONE, NONE]  # fmt: skip
 
 
 def test_problems_that_no_model_was_asked_are_counted_below_the_benchmarks(frames):
@@ -157,10 +193,11 @@ def test_only_a_value_above_all_others_of_its_split_is_bold(frames):
     assert as_markdown(table).count(f"**{text}**") == 1
 
 
-def test_the_factorial_table_holds_the_effects_of_the_main_regime(frames):
+def test_the_factorial_table_holds_the_effects_of_every_regime(frames):
     table = load("t2_factorial")(frames, METHODS)
-    found = [text for row in rows_of(table, "sequence-soft: SSPO") for text in row]
+    found = [text for row in rows_of(table, "main: sequence-soft: SSPO") for text in row]
     assert found[:2] == ["area", "GSPO + GMPO"]
+    assert len(table.values["sequence-soft"].unique()) == frames["runs"]["regime"].nunique()
     rows = frames["factorial"].query("regime == 'main' and sspo == 'sspo' and measure == 'area'")
     assert len(rows) == 9  # three contrasts for each filling of the sequence-hard cell
     for row in rows.itertuples():
@@ -171,7 +208,7 @@ def test_the_factorial_table_holds_the_effects_of_the_main_regime(frames):
 def test_an_effect_without_pairs_is_a_dash(frames):
     missing = frames["factorial"].assign(effect=None, low=None, high=None, n=0)
     table = load("t2_factorial")({"factorial": missing}, METHODS)
-    assert rows_of(table, "sequence-soft: SSPO")[0] == [
+    assert rows_of(table, "main: sequence-soft: SSPO")[0] == [
         "area",
         "GSPO + GMPO",
         "0",

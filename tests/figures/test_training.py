@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 
 from sspo.config.errors import ConfigError
 from sspo.evidence.intervals import mean_interval
-from sspo.figures.regimes import MASSES
+from sspo.figures.inputs import regimes_of
+from sspo.figures.regimes import EFFECTS, MASSES
 from sspo.figures.registry import FIGURES, load
 from sspo.figures.style import save
-from sspo.figures.training import ATTENUATION, LOG_RATIOS
+from sspo.figures.training import LOG_RATIOS
 from support.evidence_frames import evidence_frames
 from support.gate_curves import gate_facts
 from support.paths import ROOT
@@ -34,18 +35,17 @@ METHODS = {
 }
 RUN = list(METHODS)[:4]
 STEPS = 12
-DRAWN = {
+DRAWN = {  # quantities whose runs are drawn one by one
     "f2_reward": ["reward"],
-    "f3_accuracy": ["pass@1", "greedy"],
+    "f3_accuracy": ["pass@1"],
     "f4_entropy": ["entropy"],
     "f5_kl": ["kl"],
-    "f6_log_ratio": LOG_RATIOS,
-    "f7_grad_norm": ["grad_norm"],
-    "f8_attenuation": list(ATTENUATION),
+    "f7_grad_norm": ["grad_norm", "grad_norm_max"],
     "f9_length": ["response_tokens", "truncated"],
 }
-COLUMNS = sorted({column for columns in DRAWN.values() for column in columns} - {"kl"})
-MORE = ["kl", "grad_norm_max", "log_ratio_rms", "sequence_weight_var", *MASSES]
+COMPARED = {"f2_reward": "reward", "f3_accuracy": "greedy", "f4_entropy": "entropy", "f5_kl": "kl"}
+MORE = ["kl", "log_ratio_rms", "sequence_weight_var", *EFFECTS, *MASSES]
+COLUMNS = sorted({c for cs in DRAWN.values() for c in cs} - {"kl"} | {"greedy", *LOG_RATIOS})
 
 
 def make_metrics(seeds: int, missing: bool = False) -> pd.DataFrame:
@@ -69,7 +69,6 @@ def make_metrics(seeds: int, missing: bool = False) -> pd.DataFrame:
             if method == "sspo" and seed == seeds - 1:
                 late = steps["step"] > 6
                 steps.loc[late, ["reward", "greedy", "pass@1", "grad_norm"]] *= 0.0
-                steps.loc[late, "coefficient_neg_down"] -= 3.0
             rows.append(steps)
     for seed in range(seeds):
         control = pd.DataFrame({"step": [0, 4, 8, 12], "greedy": 0.4, "pass@1": 0.3, "loss": 1.0})
@@ -79,7 +78,7 @@ def make_metrics(seeds: int, missing: bool = False) -> pd.DataFrame:
     if missing:
         metrics["kl"] = None
         metrics.loc[metrics["step"].eq(5) & metrics["seed"].eq(0), COLUMNS] = np.nan
-        metrics.loc[metrics["method"].eq("gspo"), "coefficient_pos_up"] = np.nan
+        metrics.loc[metrics["method"].eq("gspo"), "truncated"] = np.nan
         stopped = metrics["run"].eq("grpo-s0") & metrics["step"].gt(9)
         metrics = metrics[~stopped].reset_index(drop=True)
     return metrics
@@ -145,7 +144,7 @@ def holds(curves, x, y) -> bool:
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_hold_their_text_and_legends_beside_the_data(name, seeds, missing):
     figure = drawn(name, seeds, missing)
-    assert figure.get_figwidth() == 5.5
+    assert figure.get_figwidth() == 6.5
     FigureCanvasAgg(figure).draw()
     panels = [panel.get_tightbbox() for panel in all_axes(figure)]
     for part in (figure, *figure.subfigs):
@@ -180,10 +179,11 @@ def test_drawn_lines_are_the_measured_values(name, missing):
 def test_axis_limits_cut_no_line(name, missing):
     for panel in all_axes(drawn(name, missing=missing)):
         for line in (line for line in panel.lines if line.get_gid()):
-            for values, (low, high) in (
+            for values, limits in (
                 (line.get_xdata(), panel.get_xlim()),
                 (line.get_ydata(), panel.get_ylim()),
             ):
+                low, high = sorted(limits)  # names stand from the top down
                 assert all(low <= value <= high for value in np.asarray(values, float))
 
 
@@ -201,36 +201,83 @@ def test_mean_is_drawn_only_where_every_seed_was_measured():
     assert y == pytest.approx(complete.mean(axis=1))
 
 
-def test_band_is_the_t_interval_over_seeds_and_does_not_set_the_limits():
-    frames = {"metrics": make_metrics(seeds=2)}  # with two seeds t = 12.7: far wider than the data
-    figure = load("f4_entropy")(frames, METHODS)
-    panel = figure.axes[0]
-    [band] = [c for c in panel.collections if c.get_gid() == "grpo"]
+@pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing values"])
+@pytest.mark.parametrize(("name", "column"), COMPARED.items())
+def test_differences_are_paired_by_seed_and_have_a_t_interval(name, column, missing):
+    """METHODS has no GMPO, so that they are differences from its first method."""
+    rows = make_frames(missing=missing)["metrics"].dropna(subset=column)
+    panel = drawn(name, missing=missing).axes[-1]
+    if missing and column == "kl":
+        assert rows.empty and [t.get_text() for t in panel.texts] == ["no\npairs"]
+        return
+    wide = rows.pivot(index="step", columns=["method", "seed"], values=column)
+    differences = (wide["sspo"] - wide["grpo"]).dropna()
+    (line,) = [drawn for drawn in panel.lines if drawn.get_gid() == "sspo"]
+    assert list(line.get_xdata()) == list(differences.index)
+    assert list(line.get_ydata()) == pytest.approx(list(differences.mean(axis="columns")))
+    (band,) = [c for c in panel.collections if c.get_gid() == "sspo"]
     edges = {round(y, 9) for y in band.get_paths()[0].vertices[:, 1]}
-    rows = frames["metrics"].query("method == 'grpo' and step > 0")
-    for _, values in rows.groupby("step")["entropy"]:
-        _, low, high = mean_interval(values)
-        assert {round(low, 9), round(high, 9)} <= edges
-    assert panel.get_ylim()[1] < max(edges)
+    low, high = panel.get_ylim()
+    for values in differences.to_numpy():
+        ends = mean_interval(values)[1:]
+        assert {round(end, 9) for end in ends} <= edges
+        assert all(low <= end <= high for end in ends)
 
 
-def test_accuracy_against_tokens_stands_at_the_seeds_own_tokens():
-    frames, figure = make_frames(), drawn("f3_accuracy")
-    rows = frames["metrics"].query("run == 'gspo-s2'").dropna(subset="greedy")
-    assert holds(lines(figure, "gspo gspo-s2"), rows["sampled_tokens"], rows["greedy"])
+def test_pairs_share_the_base_model_and_a_method_without_pairs_has_no_difference():
+    first = make_metrics(seeds=2)
+    second = first.assign(
+        base="second", run="second-" + first["run"], entropy=first["entropy"] + 5.0
+    )
+    alone = first[first["method"] == "gspo"].assign(seed=7, method="dapo", run="alone")
+    alone = alone.drop_duplicates("step")
+    figure = load("f4_entropy")({"metrics": pd.concat([first, second, alone])}, METHODS)
+    level, difference = figure.axes
+    (line,) = [x for x in difference.lines if x.get_gid() == "sspo"]
+    rows = first.dropna(subset="entropy").pivot(
+        index="step", columns=["method", "seed"], values="entropy"
+    )
+    paired = (rows["sspo"] - rows["grpo"]).mean(axis="columns")
+    assert list(line.get_ydata()) == pytest.approx(list(paired))
+    assert [x for x in level.lines if x.get_gid() == "dapo"]
+    assert not [x for x in difference.lines if x.get_gid() == "dapo"]
 
 
-def test_supervised_control_is_drawn_in_grey_and_against_steps_only():
+def test_a_single_pair_has_a_difference_and_no_interval():
+    panel = load("f2_reward")(make_frames(seeds=1), METHODS).axes[-1]
+    assert [line for line in panel.lines if line.get_gid() == "sspo"]
+    (band,) = [c for c in panel.collections if c.get_gid() == "sspo"]
+    vertices = [path.vertices for path in band.get_paths()]
+    assert not any(np.isfinite(v).all(axis=1).any() for v in vertices if len(v))
+
+
+def test_ribbons_lie_between_the_mean_quantiles_of_the_log_ratio():
+    rows = make_frames()["metrics"].query("method == 'sspo' and step > 0")
+    panel = drawn("f6_log_ratio").axes[RUN.index("sspo")]
+    (median,) = [line for line in panel.lines if line.get_gid() == "sspo"]
+    means = rows.groupby("step")[LOG_RATIOS].mean()
+    assert list(median.get_ydata()) == pytest.approx(list(means["log_ratio_p50"]))
+    for ends in (("min", "max"), ("p01", "p99")):
+        (ribbon,) = [c for c in panel.collections if c.get_gid() == f"sspo {ends[0]}"]
+        corners = {tuple(np.round(v, 9)) for v in ribbon.get_paths()[0].vertices}
+        for end in ends:
+            expected = zip(means.index, means[f"log_ratio_{end}"], strict=True)
+            assert {tuple(np.round(point, 9)) for point in expected} <= corners
+
+
+def test_supervised_control_is_drawn_beside_the_accuracy_only():
     for name in DRAWN:
         figure = drawn(name)
         control = [a for a in all_axes(figure) for x in a.lines if x.get_gid() == "supervised"]
-        assert len(control) == (2 if name == "f3_accuracy" else 0)
+        assert len(control) == (1 if name == "f3_accuracy" else 0)
     control = lines(drawn("f3_accuracy"), "supervised")
-    assert [list(x) for x, _ in control] == [[0, 4, 8, 12]] * 2
+    assert [list(x) for x, _ in control] == [[0, 4, 8, 12]]
 
 
-# Colours of f16 are verdicts; its rows name the methods.
-@pytest.mark.parametrize("name", sorted(FIGURES.keys() - {"f16_verdicts"}))
+# Colours of f0 and f16 are verdicts, and their rows name the methods; f15 has bars.
+@pytest.mark.parametrize(
+    "name", sorted(FIGURES.keys() - {"f0_differences", "f15_gradient_mass", "f16_verdicts"})
+)
 def test_a_method_keeps_its_colour_in_every_figure(name):
     figure = drawn(name)
     for method in RUN:
@@ -250,14 +297,28 @@ def test_a_method_added_to_the_data_and_the_table_appears():
         assert lines(load(name)(frames, methods), "new new-s0")
 
 
-def test_curves_show_the_main_regime_and_base_model_alone():
+def test_every_regime_has_a_row_of_panels_and_base_models_are_pooled():
     frames = make_frames()
-    other = frames["metrics"].assign(run="other", regime="stale")
-    more = frames["metrics"].assign(run="more", base="second")
+    other = frames["metrics"].assign(regime="stale", run="stale-" + frames["metrics"]["run"])
+    more = frames["metrics"].assign(base="second", run="second-" + frames["metrics"]["run"])
     frames["metrics"] = pd.concat([frames["metrics"], other, more], ignore_index=True)
     for name in DRAWN:
-        found = {x.get_gid() for p in all_axes(load(name)(frames, METHODS)) for x in p.lines}
-        assert not {gid for gid in found if gid and gid.endswith(("other", "more"))}
+        panels = load(name)(frames, METHODS).axes
+        assert [p.get_ylabel() for p in panels if p.get_ylabel()] == ["main\nn = 6", "stale\nn = 3"]
+        found = [{x.get_gid() or "" for x in panel.lines} for panel in panels]
+        first, second = found[0], found[len(panels) // 2]
+        assert {"sspo sspo-s0", "sspo second-sspo-s0"} <= first
+        assert "sspo stale-sspo-s0" in second and "sspo sspo-s0" not in second
+
+
+def test_regimes_come_in_the_order_of_their_drift_after_the_main_one():
+    metrics = pd.DataFrame(
+        {"regime": ["far", "near", "main", "near"], "run": ["a", "b", "c", "b"],
+         "log_ratio_rms": [2.0, 0.1, 3.0, 0.2]}
+    )  # fmt: skip
+    assert regimes_of(metrics) == ["main", "near", "far"]
+    assert regimes_of(metrics.rename(columns={"log_ratio_rms": "drift"})) == ["main", "near", "far"]
+    assert regimes_of(metrics.drop(columns="log_ratio_rms")) == ["main", "far", "near"]
 
 
 def test_near_identical_methods_are_told_apart_without_colour():
@@ -272,7 +333,7 @@ def test_near_identical_methods_are_told_apart_without_colour():
 
 def test_a_quantity_that_was_never_measured_says_so():
     figure = drawn("f5_kl", missing=True)
-    assert texts(figure) == ["not measured"] * len(RUN)
+    assert texts(figure) == ["not\nmeasured", "no\npairs"]
 
 
 @pytest.mark.slow
@@ -357,10 +418,10 @@ def test_script_writes_png_pdf_and_what_they_were_made_from(monkeypatch, paths):
 @pytest.mark.parametrize(
     ("figure", "frame", "content", "expected"),
     [
-        ("f99", "metrics", None, "f99.png: choose a name of f1_gates, "),
-        ("t1_benchmarks", "metrics", None, "t1_benchmarks.png: choose a name of f1_gates, "),
+        ("f99", "metrics", None, "f99.png: choose a name of f0_differences, "),
+        ("t1_benchmarks", "metrics", None, "t1_benchmarks.png: choose a name of f0_differences, "),
         ("f2_reward", "metrics", "", "metrics.csv: holds no rows"),
-        ("f2_reward", "metrics", "run,method,step\na,grpo,1\n", "metrics.csv: no column 'reward'"),
+        ("f2_reward", "metrics", "run,method,step\na,grpo,1\n", "metrics.csv: no column 'regime'"),
         ("f2_reward", "missing", None, "missing.csv: file missing"),
         ("f2_reward", "methods", "method\ngrpo\n", "metrics.csv: not given"),
     ],

@@ -9,7 +9,7 @@ import pandas as pd
 from sspo.evidence.measures import add_spread
 from sspo.evidence.protocol import load_protocol
 from sspo.evidence.report import claims_report
-from sspo.figures.regimes import MASSES
+from sspo.figures import regimes as figures
 from sspo.figures.tables import EFFECTS, OUTCOMES
 
 AGES = {"main": 4, "stale1": 1, "stale16": 16, "stale16_fast": 16}
@@ -36,19 +36,19 @@ def make_runs(methods, seeds: int = 3) -> pd.DataFrame:
 
 
 def make_steps(methods, seeds: int = 3, steps: int = 12) -> pd.DataFrame:
-    """A row per run and step with what the figures of all regimes need of ``metrics``."""
+    """A row per run of the main base model and step, with what figures of regimes need of ``metrics``."""
     rng = np.random.default_rng(1)
     rows = [
-        {"run": f"{m}-{r}-s{s}", "method": m, "regime": r, "base": "base", "seed": s, "step": t}
+        {"run": f"{m}-{r}-base-s{s}", "method": m, "regime": r, "base": "base", "seed": s, "step": t}
         for r in ("main", "stale1", "stale16") for m in methods for s in range(seeds)
         for t in range(steps + 1)
     ]  # fmt: skip
     frame = pd.DataFrame(rows)
     frame["log_ratio_rms"] = rng.lognormal(-3.0, 1.0, len(frame))
     frame["sequence_weight_var"] = frame["log_ratio_rms"] ** 2
-    for column in MASSES:
+    for column in (*figures.MASSES, *figures.EFFECTS):
         frame[column] = rng.uniform(0.0, 0.25, len(frame))
-    measured = ["log_ratio_rms", "sequence_weight_var", *MASSES]
+    measured = ["log_ratio_rms", "sequence_weight_var", *figures.MASSES]
     frame.loc[frame["regime"] == "stale1", measured] = 0.0
     frame.loc[frame["step"] == 0, measured] = np.nan
     return frame

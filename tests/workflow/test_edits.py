@@ -44,14 +44,14 @@ def rerun(jobs, edited):
     return found
 
 
-JUDGED = {"judge", "f16", "t2"}
-MEASURED = {"measure", "f10", "t5"} | JUDGED
+JUDGED = {"judge", "f0", "f16", "t2"}
+MEASURED = {"measure", "f8", "f10", "t5"} | JUDGED
 SUMMARIZED = {"summarize", "t1", "f11", "f15", *(f"f{i}" for i in range(2, 10))} | MEASURED
 CHOSEN = {"choose", "f12", "t3"} | {"write_config", "gate_curves", "f1", "settings", "t4"}
 TRAINED = {"train", "evaluate"} | CHOSEN | SUMMARIZED
 WARMED_UP = {"pretrain", "train_control"} | TRAINED
 STUDIED = {"exact_study", "f13", "f14"}
-FIGURES, TABLES = {f"f{i}" for i in range(1, 17)}, {f"t{i}" for i in range(1, 6)}
+FIGURES, TABLES = {f"f{i}" for i in range(17)}, {f"t{i}" for i in range(1, 6)}
 
 
 @pytest.mark.slow

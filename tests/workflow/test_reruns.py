@@ -156,7 +156,7 @@ def test_editing_plotting_retrains_nothing(workspace):
     workspace.append("src/sspo/figures/registry.py", "\n# edited\n")
     planned = workspace.planned()
     assert planned == plots(planned)
-    assert len(planned) == 18
+    assert len(planned) == 19
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,11 @@ def test_editing_plotting_retrains_nothing(workspace):
     [
         ("src/sspo/figures/gates.py", "\n# edited\n", {"plot_f1_gates"}),
         ("src/sspo/figures/exact.py", "\n# edited\n", {"plot_f13_exact", "plot_f14_staleness"}),
-        ("src/sspo/figures/verdicts.py", "\n# edited\n", {"plot_f16_verdicts"}),
+        (
+            "src/sspo/figures/verdicts.py",
+            "\n# edited\n",
+            {"plot_f0_differences", "plot_f16_verdicts"},
+        ),
         (
             "workflow/report/table.html",
             "<!-- edited -->\n",

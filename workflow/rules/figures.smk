@@ -3,33 +3,43 @@ from sspo.figures.registry import module_of
 
 # Figure -> (files it is drawn from, what it shows).
 FIGURE_SOURCES = {
+    "f0_differences": (
+        ["comparisons", "summary/runs"],
+        "what SSPO gains on every baseline where claims are decided, and the dose of each regime",
+    ),
     "f1_gates": (
         ["summary/gates", "summary/gate_facts"],
-        "gate value and gradient weight against the ratio, and what tau does to SSPO's gates",
+        "gradient weight against the log-ratio, and what tau does to SSPO's gates",
     ),
-    "f2_reward": (["summary/metrics"], "training reward"),
-    "f3_accuracy": (["summary/metrics"], "held-out accuracy against step and sampled tokens"),
-    "f4_entropy": (["summary/metrics"], "entropy"),
-    "f5_kl": (["summary/metrics"], "KL to the initial policy"),
-    "f6_log_ratio": (["summary/metrics"], "range and variance of the log-ratio"),
+    "f2_reward": (["summary/metrics"], "training reward and differences in it"),
+    "f3_accuracy": (["summary/metrics"], "validation accuracy and differences in it"),
+    "f4_entropy": (["summary/metrics"], "entropy and differences in it"),
+    "f5_kl": (["summary/metrics"], "KL to the initial policy and differences in it"),
+    "f6_log_ratio": (["summary/metrics"], "quantiles of the log-ratio over training"),
     "f7_grad_norm": (["summary/metrics"], "gradient norm"),
-    "f8_attenuation": (["summary/metrics"], "clip fraction and mean gradient coefficient"),
+    "f8_attenuation": (
+        ["summary/runs", "summary/metrics"],
+        "dose of every regime: drift, clipped tokens, weights, and what the gates made of it",
+    ),
     "f9_length": (["summary/metrics"], "response length and truncation"),
     "f11_weights": (["summary/metrics"], "variance of sequence weights against drift"),
-    "f15_gradient_mass": (["summary/metrics"], "where the gradient comes from"),
-    "f16_verdicts": (["comparisons"], "the comparisons that decide the claims"),
+    "f15_gradient_mass": (["summary/metrics"], "where the gradient comes from, by regime"),
+    "f16_verdicts": (
+        ["comparisons", "summary/runs"],
+        "every comparison in a deciding measure on one scale",
+    ),
 }
 # Table -> the same.
 TABLE_SOURCES = {
     "t1_benchmarks": (["summary/evaluations"], "final accuracy with intervals"),
-    "t2_factorial": (["factorial"], "the 2 x 2 of level and gate"),
+    "t2_factorial": (["factorial"], "the 2 x 2 of level and gate by regime"),
     "t4_settings": (["summary/settings"], "hyperparameters and their sources"),
     "t5_outcomes": (["summary/runs"], "outcomes by regime"),
 }
 if not any(measures_kl(RUNS[run]["train"]) for run in RL_RUNS):
     del FIGURE_SOURCES["f5_kl"]
 if "regimes" in config:
-    swept = "outcome against updates per rollout and drift"
+    swept = "outcome of every run by regime, and the dose"
     FIGURE_SOURCES["f10_staleness"] = (["summary/runs"], swept)
 if "tuning" in config:
     trials = [f"{place}/trials" for place in TRIALS]

@@ -83,6 +83,6 @@ def draw_before_after(
             axes.text(0.0, top, quoted(problem, 95, 1), weight="bold", size=7, **place)
             for x, title, text in zip((0.0, 0.52), ("before", "after"), pair, strict=True):
                 axes.text(x, top - line, title, size=7, color="0.4", **place)
-                mono = {"family": "DejaVu Sans Mono", "size": 6}
+                mono = {"family": "DejaVu Sans Mono", "size": 7}
                 axes.text(x, top - 2 * line, quoted(text), **mono, **place)
     return figure

@@ -1,25 +1,39 @@
-"""Curves of training: seeds, their mean, its interval.
+"""Curves of training: runs, their mean, and paired differences from one method.
 
-Data are drawn as measured: no smoothing, no cutting. Thin lines are seeds, thick ones the mean over
-seeds, at the steps where every seed of the method has a value. Bands are 95 % t intervals over
-seeds; with few seeds they can be far wider than the data, so axis limits follow the data alone.
+Data are drawn as measured: no smoothing, no cutting. Thin lines are runs, and thick ones the mean over the
+runs of all base models, at the steps where every run of the method has a value. Differences are taken
+between runs of the same base model and seed, and their bands are 95 % t intervals over these pairs. Axes
+hold whatever is drawn, bands included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import FigureBase
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from pandas import DataFrame
 
+from sspo.config.names import CONTROL
 from sspo.evidence.intervals import mean_interval
-from sspo.figures.style import Looks, add_legend, method_entries, method_panels, note_empty
+from sspo.figures import style
+from sspo.figures.inputs import CURVE, PAIR, Frames, Methods, method_label, reference_of, regimes_of
+from sspo.figures.style import Look, Looks
 
-SEED_WIDTH, OTHERS, BAND_ALPHA = 0.6, "0.75", 0.18
+SEED_WIDTH, BAND_ALPHA = 0.5, 0.13
+GREY = Look("", "0.45", "--", "")  # of the control
+
+
+class Part(NamedTuple):
+    """A column of panels: one quantity against the step."""
+
+    column: str
+    title: str
+    differs: bool = False  # by how much it differs from the reference, rather than its level
+    linear_below: float | None = None  # the axis is logarithmic, but linear this near to 0
 
 
 def measured(metrics: DataFrame, method: str, column: str) -> DataFrame:
@@ -28,98 +42,123 @@ def measured(metrics: DataFrame, method: str, column: str) -> DataFrame:
     return rows.astype({column: float}).sort_values("step")
 
 
-def mean_curve(metrics: DataFrame, method: str, column: str, x: str = "step") -> DataFrame:
-    """Mean, low and high of one method's quantity over its seeds, and the mean x to draw them at.
-
-    Indexed by step: those that every run measured.
-    """
+def mean_curve(metrics: DataFrame, method: str, column: str) -> DataFrame:
+    """The mean over the runs of one method, indexed by the steps that every run measured."""
     rows = measured(metrics, method, column)
     complete = rows.pivot(index="step", columns="run", values=column).dropna()
-    intervals = [mean_interval(seeds) for seeds in complete.to_numpy()]
-    curve = DataFrame(intervals, complete.index, ["mean", "low", "high"], dtype=float)
-    return curve.assign(x=rows.groupby("step")[x].mean())
+    return DataFrame({"mean": complete.mean(axis="columns")})
 
 
-def draw_mean(
-    panel: Axes, metrics: DataFrame, method: str, column: str, x: str = "step", **line: object
-) -> None:
-    """A line through the means over seeds."""
-    panel.plot("x", "mean", data=mean_curve(metrics, method, column, x), **line)
+def difference_curve(metrics: DataFrame, method: str, reference: str, column: str) -> DataFrame:
+    """Mean, low and high of a method's paired differences from the reference.
+
+    Indexed by the steps at which both runs of every pair were measured. A single pair has no interval.
+    """
+    first, second = (
+        measured(metrics, name, column).pivot(index="step", columns=PAIR, values=column)
+        for name in (method, reference)
+    )
+    differences = (first - second).dropna(axis="columns", how="all").dropna()
+    differences = differences if len(differences.columns) else differences.iloc[:0]
+    intervals = [mean_interval(pairs) for pairs in differences.to_numpy()]
+    return DataFrame(intervals, differences.index, ["mean", "low", "high"], dtype=float)
 
 
-def draw_seeds(
-    panel: Axes, metrics: DataFrame, method: str, column: str, x: str = "step", **line: object
-) -> None:
-    """A thin line per run, through its own measured values."""
-    for run, rows in measured(metrics, method, column).groupby("run"):
-        gid = f"{method} {run}"
-        panel.plot(rows[x].astype(float), rows[column], linewidth=SEED_WIDTH, gid=gid, **line)
+def draw_seeds(panel: Axes, metrics: DataFrame, method: str, column: str, **line: object) -> None:
+    """A thin line per run, through its own measured values; fainter where there are many."""
+    rows = measured(metrics, method, column)
+    alpha = min(0.35, 1.5 / max(1, rows["run"].nunique()))
+    for run, part in rows.groupby("run"):
+        line |= {"linewidth": SEED_WIDTH, "alpha": alpha, "gid": f"{method} {run}"}
+        panel.plot(part["step"], part[column], **line)
 
 
-def seed_panels(figure: FigureBase, metrics: DataFrame, shown: Looks) -> dict[str, Axes]:
-    """A panel per method against the step, titled with its label and number of seeds."""
-    panels, seeds = method_panels(figure, shown, "step"), seed_counts(metrics)
-    for name, panel in panels.items():
-        panel.set_title(f"{shown[name].label}\nn = {seeds[name]}")
-        panel.locator_params(axis="x", integer=True)
-    return panels
-
-
-def seed_counts(metrics: DataFrame) -> dict[str, int]:
-    """Runs per method."""
-    return metrics.groupby("method")["run"].nunique().to_dict()
-
-
-def draw_compared(
-    panels: Mapping[str, Axes], metrics: DataFrame, shown: Looks, column: str
-) -> None:
-    """Each method's seeds, mean and band in its panel, the other methods' means in grey behind."""
-    means = {name: mean_curve(metrics, name, column) for name in shown}
-    for name, panel in panels.items():
-        color = shown[name].color
-        for other in (other for other in means if other != name):
-            panel.plot("x", "mean", data=means[other], color=OTHERS, linewidth=0.7, zorder=1)
-        draw_seeds(panel, metrics, name, column, color=color, alpha=0.45)
-        panel.plot("x", "mean", data=means[name], color=color, gid=name)
-        if measured(metrics, name, column).empty:
-            note_empty(panel)
-    limits = next(iter(panels.values())).get_ylim()
-    for name, panel in panels.items():
-        band = {"color": shown[name].color, "alpha": BAND_ALPHA, "linewidth": 0, "gid": name}
-        panel.fill_between("x", "low", "high", data=means[name], **band)
-        panel.set_ylim(limits)
-
-
-def draw_overlaid(
-    panel: Axes, metrics: DataFrame, shown: Looks, column: str, x: str = "step"
-) -> None:
-    """All methods in one panel: seeds thin, means thick with dashes and sparse markers."""
+def draw_levels(panel: Axes, metrics: DataFrame, shown: Looks, column: str) -> None:
+    """All methods in one panel: runs thin, means thick with dashes and sparse markers."""
     for i, (name, look) in enumerate(shown.items()):
-        draw_seeds(panel, metrics, name, column, x, color=look.color, alpha=0.3)
-        mean = mean_curve(metrics, name, column, x)
-        # Staggered, so that markers of near-identical curves do not hide each other.
-        every = max(1, len(mean) // 6)
-        line = {"markevery": (i * every // len(shown), every), "markersize": 3, "gid": name}
-        line |= {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
-        panel.plot("x", "mean", data=mean, **line)
-    panel.locator_params(axis="x", integer=True)
+        draw_seeds(panel, metrics, name, column, color=look.color)
+        mean = mean_curve(metrics, name, column)
+        panel.plot(mean.index, mean["mean"], **_line(i, len(shown), len(mean), look), gid=name)
     if metrics.loc[metrics["method"].isin(shown), column].isna().all():
-        note_empty(panel)
+        style.note_empty(panel)
 
 
-def draw_last(panel: Axes, metrics: DataFrame, shown: Looks, column: str) -> None:
-    """Seeds, mean and 95 % t interval of every method at the last step all its seeds reached."""
-    means = {name: mean_curve(metrics, name, column) for name in shown}
-    lasts = {i: (name, means[name].iloc[-1]) for i, name in enumerate(shown) if len(means[name])}
-    for i, (name, last) in lasts.items():
-        look, rows = shown[name], measured(metrics, name, column)
-        seeds = rows.loc[rows["step"] == last.name, column]
-        panel.plot([i] * len(seeds), seeds, "_", color=look.color, alpha=0.7, gid=name)
-        panel.plot(i, last["mean"], look.marker, color=look.color, markersize=4)
-    limits = panel.get_ylim()
-    for i, (name, last) in lasts.items():
-        panel.vlines(i, last["low"], last["high"], color=shown[name].color, linewidth=1.0)
-    panel.set(xticks=[], xlim=(-0.7, len(shown) - 0.3), ylim=limits)
+def draw_differences(
+    panel: Axes, metrics: DataFrame, shown: Looks, reference: str, column: str
+) -> None:
+    """Every method's mean paired difference from the reference, and its interval as a band."""
+    panel.axhline(0.0, color=shown[reference].color, linewidth=1.0)
+    empty = True
+    for i, (name, look) in enumerate(shown.items()):
+        curve = difference_curve(metrics, name, reference, column)
+        if name == reference or curve.empty:
+            continue
+        band = {"color": look.color, "alpha": BAND_ALPHA, "linewidth": 0, "gid": name}
+        panel.fill_between(curve.index, curve["low"], curve["high"], **band)
+        panel.plot(curve.index, curve["mean"], **_line(i, len(shown), len(curve), look), gid=name)
+        empty = False
+    if empty:
+        style.note_empty(panel, "no pairs")
+
+
+def by_regime(parts: Sequence[Part], control: bool = False) -> Callable[[Frames, Methods], Figure]:
+    """A function that draws these quantities, a column each, with a row of panels per regime.
+
+    ``control`` adds the supervised control, in grey, to the panels of levels.
+    """
+
+    @style.drawn_from(metrics=(*CURVE, "regime", *PAIR, *dict.fromkeys(p.column for p in parts)))
+    def draw(frames: Frames, methods: Methods) -> Figure:
+        metrics, shown = frames["metrics"], style.shown_looks(frames["metrics"], methods)
+        reference, regimes = reference_of(shown), regimes_of(metrics)
+        others = [name for name in shown if name != reference]
+        figure, panels = regime_panels(regimes, len(parts))
+        for line, regime in zip(panels, regimes, strict=True):
+            part = metrics[metrics["regime"] == regime]
+            line[0].set_ylabel(regime_label(part, shown, regime), weight="bold")
+            for panel, (column, _, differs, linear_below) in zip(line, parts, strict=True):
+                if linear_below:
+                    show_zero(panel, linear_below)
+                if differs:
+                    draw_differences(panel, part, shown, reference, column)
+                    continue
+                draw_levels(panel, part, shown, column)
+                if control and (part["method"] == CONTROL).any():
+                    mean = mean_curve(part, CONTROL, column)
+                    panel.plot(mean.index, mean["mean"], **_line(0, 1, 0, GREY), gid=CONTROL)
+        for panel, of_column in zip(panels[0], parts, strict=True):
+            panel.set_title(of_column.title.format(reference=shown[reference].label))
+        entries = style.method_entries(shown)
+        if control and (metrics["method"] == CONTROL).any():
+            grey = GREY._replace(label=method_label(CONTROL, methods))
+            entries += style.method_entries({CONTROL: grey})
+        levels = any(not p.differs for p in parts)
+        entries += [Line2D([], [], color="0.2", linewidth=SEED_WIDTH, label="one run")] * levels
+        if others and any(p.differs for p in parts):
+            band = {"color": "0.2", "alpha": 2 * BAND_ALPHA, "linewidth": 0}
+            entries.append(Patch(label="95 % t interval over pairs", **band))
+        style.add_legend(figure, entries, columns=4)
+        return figure
+
+    return draw
+
+
+def regime_panels(regimes: Sequence[str], columns: int) -> tuple[Figure, Mapping]:
+    """A figure with a row of panels per regime, each row with steps of its own."""
+    figure = style.new_figure((2.0 if len(regimes) == 1 else 1.45 * len(regimes)) + 1.0)
+    panels = figure.subplots(len(regimes), columns, squeeze=False, sharex="row")
+    for panel in panels.flat:
+        panel.locator_params(axis="x", integer=True)
+    for panel in panels[-1]:
+        panel.set_xlabel("step")
+    return figure, panels
+
+
+def regime_label(metrics: DataFrame, shown: Looks, regime: str) -> str:
+    """The name of a regime and its runs per method: one number, or the smallest and the largest."""
+    runs = metrics[metrics["method"].isin(shown)].groupby("method")["run"].nunique()
+    counts = sorted({*runs})
+    return f"{regime}\nn = {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}"
 
 
 def show_zero(panel: Axes, linear_below: float) -> None:
@@ -128,21 +167,8 @@ def show_zero(panel: Axes, linear_below: float) -> None:
     panel.axhline(0.0, color="0.85", linewidth=0.6, zorder=0)
 
 
-def overlaid_legend(
-    figure: FigureBase, metrics: DataFrame, shown: Looks, extra: Sequence[Artist] = ()
-) -> None:
-    """The legend of ``draw_overlaid``: methods, and how many seeds they have."""
-    counts = {seed_counts(metrics)[name] for name in shown}
-    seeds = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-    title = f"thin: seeds (n = {seeds}), thick: their mean"
-    add_legend(figure, [*method_entries(shown), *extra], title=title)
-
-
-def compared_entries() -> list[Artist]:
-    """Legend entries of ``draw_compared``."""
-    return [
-        Line2D([], [], color="0.2", linewidth=SEED_WIDTH, label="seed"),
-        Line2D([], [], color="0.2", label="mean"),
-        Patch(color="0.2", alpha=BAND_ALPHA, linewidth=0, label="95 % t interval"),
-        Line2D([], [], color=OTHERS, linewidth=0.7, label="other methods"),
-    ]
+def _line(place: int, of: int, length: int, look: Look) -> dict[str, object]:
+    """How the mean of a method is drawn; staggered markers do not hide each other."""
+    every = max(1, length // 6)
+    line = {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
+    return line | {"markersize": 3, "markevery": (place * every // of, every)}

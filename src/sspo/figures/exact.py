@@ -54,6 +54,9 @@ def draw_staleness(frames: Frames, methods: Methods) -> Figure:
     first, *others = figure.subplots(1, 1 + len(rates))
     style.draw_layers(first, pushes, shown, "push", "log_ratio", last=1.0)
     first.set(xlabel="pushes", ylabel="log-ratio of a response\nwith A < 0 (nats)")
+    for panel in others[1:]:
+        panel.sharey(others[0])  # before any data, so that the limits hold them all
+        panel.tick_params(labelleft=False)
     last = training[training["update"] == training["update"].max()]
     for panel, rate in zip(others, rates, strict=True):
         style.draw_layers(panel, last[last[RATE] == rate], shown, AGE, "reward", last=1.0)

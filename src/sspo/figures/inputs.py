@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pandas import DataFrame
 
@@ -24,20 +24,17 @@ TRIAL = (
     "score",
     "chosen",
 )  # of a row per tuning trial
+PAIR = ["base", "seed"]  # runs that have these in common are compared
+REFERENCE = "gmpo"  # the hard clip at sequence level, SSPO's nearest baseline
 CONTROLS = {BASE: "Base (before RL)", CONTROL: "Supervised only"}
 
 
-def made_from(whole: bool = False, **columns: Sequence[str]) -> Callable:
-    """Decorate a function of ``(frames, methods)``: its frames hold these columns, or are refused.
-
-    It gets the rows of the main regime and base model alone, unless it is to have the ``whole``.
-    """
+def made_from(**columns: Sequence[str]) -> Callable:
+    """Decorate a function of ``(frames, methods)``: its frames hold these columns, or are refused."""
 
     def decorate(make: Callable) -> Callable:
         @functools.wraps(make)
         def checked(frames: Frames, methods: Methods) -> object:
-            if not whole:
-                frames = {name: _main_rows(frame) for name, frame in frames.items()}
             for name, needed in columns.items():
                 _check(frames.get(name), f"{name}.csv", needed, methods)
             return make(frames, methods)
@@ -45,6 +42,27 @@ def made_from(whole: bool = False, **columns: Sequence[str]) -> Callable:
         return checked
 
     return decorate
+
+
+def regimes_of(frame: DataFrame) -> list[str]:
+    """The regimes of runs or of their steps: the main one, then the others as their drift grows.
+
+    The drift of a run is its root mean square log-ratio over steps, and that of a regime the mean over
+    runs. A frame that does not tell it leaves the others in their own order.
+    """
+    column = next((name for name in ("drift", "log_ratio_rms") if name in frame), None)
+    drifts = dict.fromkeys(frame["regime"], 0.0)
+    if column:
+        squares = frame[column].astype(float) ** 2
+        runs = squares.groupby([frame["regime"], frame["run"]]).mean() ** 0.5
+        drifts |= runs.groupby(level="regime").mean().fillna(0.0).to_dict()
+    return sorted(drifts, key=lambda regime: (regime != MAIN, drifts[regime]))
+
+
+def reference_of(shown: Iterable[str]) -> str:
+    """The method that differences are taken from: GMPO, or the first one where it was not run."""
+    names = [*shown]
+    return REFERENCE if REFERENCE in names else names[0]
 
 
 def method_label(name: str, methods: Methods) -> str:
@@ -65,13 +83,6 @@ def short_params(params: str) -> str:
             parts.append(f"{name} {' / '.join(f'{value:g}' for value in pair)}")
     parts += [f"{key.replace('_', ' ')} {value:g}" for key, value in values.items()]
     return ", ".join(parts)
-
-
-def _main_rows(frame: DataFrame) -> DataFrame:
-    """The rows of the main regime on the main base model; all of a frame without such columns."""
-    for column, main in (("regime", MAIN), ("base", BASE)):
-        frame = frame[frame[column] == main] if column in frame else frame
-    return frame
 
 
 def _check(frame: DataFrame | None, file: str, columns: Sequence[str], methods: Methods) -> None:

@@ -1,76 +1,67 @@
-"""Figures that compare regimes, and the trials of their tuning (F10, F11, F12, F15).
+"""Figures that compare regimes, and the trials of their tuning (F8, F10, F11, F12, F15).
 
-Small marks are runs as measured, lines and large marks means over runs, bars 95 % t intervals over
-them. Frames: ``runs``, a row per run; ``metrics``, per run and step; ``trials``, per tuning trial.
+All base models are pooled. Frames: ``runs``, a row per run; ``metrics``, per run and step; ``trials``, per
+tuning trial.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
-from sspo.config.names import BASE
 from sspo.evidence.intervals import mean_interval
-from sspo.figures import curves, style
-from sspo.figures.inputs import CURVE, RUN, TRIAL, Frames, Methods, short_params
+from sspo.figures import rows, style
+from sspo.figures.inputs import CURVE, RUN, TRIAL, Frames, Methods, regimes_of, short_params
+from sspo.figures.style import Look
 
-AGE, DRIFT = "updates_per_rollout", "drift"
-SWEPT = {"test_pass@1": "final test pass@1", "drawdown": "worst drawdown\n(validation pass@1)"}
+DOSES = {  # of the runs
+    "drift": "drift\n(nats)",
+    "grpo_clip_share": "share of\ntokens GRPO\nwould cut",
+    "sequence_weight_distance": "mean\n|weight \N{MINUS SIGN} 1|",
+}
+EFFECTS = {  # of their steps
+    "clip_fraction": "share of\ntokens cut",
+    "coefficient_mean": "gradient\nweight of\nall tokens",
+    "coefficient_neg_down": "gradient\nweight at\nA < 0, r < 1",
+}
+SWEPT = {"test_pass@1": "final test pass@1", "drawdown": "worst drawdown of validation pass@1"}
 MASSES = {f"mass_{quadrant}": label for quadrant, label in style.QUADRANTS.items()}
+BAR = 0.72  # of a method's line
 
 
-@style.drawn_from(whole=True, runs=(*RUN, AGE, DRIFT, "learning_rate", "tuned", *SWEPT))
-def draw_staleness(frames: Frames, methods: Methods) -> Figure:
-    """F10: outcome against updates per rollout, and against the drift that they led to.
-
-    Runs on the main base model and task. Hollow marks are a regime whose learning rate is given
-    rather than tuned.
-    """
-    runs = frames["runs"]
-    runs = runs[runs["base"] == BASE]
+@style.drawn_from(runs=(*RUN, *DOSES), metrics=("run", "method", *EFFECTS))
+def draw_doses(frames: Frames, methods: Methods) -> Figure:
+    """F8: how far every method's policy left its rollouts in every regime, and what its gate made of it."""
+    runs = frames["runs"].merge(_means(frames["metrics"], [*EFFECTS]), on="run", how="left")
     shown = style.shown_looks(runs, methods)
-    figure = style.new_figure(5.0)
-    panels = figure.subplots(len(SWEPT), 2, sharex="col", sharey="row")
-    for (by_age, by_drift), (outcome, label) in zip(panels, SWEPT.items(), strict=True):
-        bars = []
-        for i, (name, look) in enumerate(shown.items()):
-            dodge = 2.0 ** (0.16 * (i - (len(shown) - 1) / 2.0))
-            own = runs[runs["method"] == name].dropna(subset=[outcome])
-            for hollow, part in own.groupby(own["tuned"] == "params"):
-                age = part[AGE] * dodge
-                means = _draw_regimes(by_age, part.assign(x=age), outcome, look, hollow)
-                bars += [(x, low, high, look.color) for x, _, low, high in means]
-                _draw_regimes(by_drift, part.assign(x=part[DRIFT]), outcome, look, hollow)
-        limits = by_age.get_ylim()  # follow the data, not intervals over few runs
-        for x, low, high, color in bars:
-            by_age.vlines(x, low, high, color=color, linewidth=0.7, alpha=0.6)
-        by_age.set(ylabel=label, ylim=limits)
-    panels[0, 0].set_xscale("log", base=2)
-    panels[0, 0].set_xticks(sorted(runs[AGE].unique()))
-    panels[0, 0].xaxis.set_major_formatter("{x:g}")
-    if (runs[DRIFT] > 0.0).all():
-        panels[0, 1].set_xscale("log")
-    else:  # one update per rollout has no drift at all
-        panels[0, 1].set_xscale("symlog", linthresh=0.01)
-        panels[0, 1].set_xlim(left=-0.002)
-    panels[-1, 0].set_xlabel("updates per rollout")
-    panels[-1, 1].set_xlabel("drift: root mean square\nlog-ratio (nats)")
-    given = sorted(runs.loc[runs["tuned"] == "params", "learning_rate"].unique())
-    entries = style.method_entries(shown)
-    if given:
-        label = f"all at learning rate {' and '.join(f'{rate:g}' for rate in given)}"
-        mark = {"linestyle": "", "marker": "o", "markerfacecolor": "white", "color": "0.2"}
-        entries.append(Line2D([], [], label=label, **mark))
-    style.add_legend(figure, entries)
+    titles = dict.fromkeys(regimes_of(runs), "")
+    figure, panels = rows.by_method(runs, shown, DOSES | EFFECTS, titles, rows.mark_dots)
+    for column, of_column in zip(DOSES | EFFECTS, panels.T, strict=True):
+        if "weight" not in EFFECTS.get(column, ""):
+            _scale_shares(of_column[0], runs[column].dropna())
+            continue
+        of_column[0].locator_params(axis="x", nbins=3)
+        for panel in of_column:
+            panel.axvline(1.0, color="0.6", linewidth=0.8)
     return figure
 
 
-@style.drawn_from(whole=True, metrics=(*CURVE, "log_ratio_rms", "sequence_weight_var"))
+@style.drawn_from(runs=(*RUN, *SWEPT))
+def draw_staleness(frames: Frames, methods: Methods) -> Figure:
+    """F10: the outcome of every run in every regime, whose dose stands beside its name."""
+    runs = frames["runs"]
+    shown, regimes = style.shown_looks(runs, methods), regimes_of(runs)
+    titles = {name: rows.dose_text(runs[runs["regime"] == name]) for name in regimes}
+    figure, _ = rows.by_method(runs, shown, SWEPT, titles, rows.mark_dots, counts=True)
+    return figure
+
+
+@style.drawn_from(metrics=(*CURVE, "log_ratio_rms", "sequence_weight_var"))
 def draw_weights(frames: Frames, methods: Methods) -> Figure:
     """F11: variance of the sequence weights of a step against its drift, every step of every run."""
     x, y = "log_ratio_rms", "sequence_weight_var"
@@ -88,7 +79,7 @@ def draw_weights(frames: Frames, methods: Methods) -> Figure:
     return figure
 
 
-@style.drawn_from(whole=True, trials=TRIAL)
+@style.drawn_from(trials=TRIAL)
 def draw_tuning(frames: Frames, methods: Methods) -> Figure:
     """F12: validation accuracy of every trial, and the one that was chosen; a block for each regime."""
     trials = frames["trials"]
@@ -121,50 +112,54 @@ def _draw_trials(panel: Axes, trials: DataFrame, look: style.Look, name: str) ->
     panel.legend(loc="lower left", fontsize=7, handlelength=2.2)
 
 
-@style.drawn_from(whole=True, metrics=(*CURVE, "regime", "base", "log_ratio_rms", *MASSES))
+@style.drawn_from(metrics=(*CURVE, "regime", "log_ratio_rms", *MASSES))
 def draw_gradient_mass(frames: Frames, methods: Methods) -> Figure:
-    """F15: where the gradient comes from: share by sign of A and side of r, regime by regime."""
+    """F15: where the gradient comes from: share by sign of A and side of r, over training."""
     metrics = frames["metrics"]
-    metrics = metrics[metrics["base"] == BASE]
     drifted = metrics.groupby("regime")["log_ratio_rms"].transform("max") > 0.0
     metrics = metrics[drifted] if drifted.any() else metrics
-    last = metrics.groupby("regime")["step"].transform("max")
-    metrics = metrics.assign(progress=metrics["step"] / last)
-    shown, regimes = style.shown_looks(metrics, methods), list(metrics["regime"].unique())
-    figure = style.new_figure(6.4)
-    panels = figure.subplots(len(MASSES), len(regimes), sharex=True, sharey=True, squeeze=False)
-    for line, (column, label) in zip(panels, MASSES.items(), strict=True):
-        for panel, regime in zip(line, regimes, strict=True):
-            part = metrics[metrics["regime"] == regime]
-            curves.draw_overlaid(panel, part, shown, column, x="progress")
-        line[0].set_ylabel(label)
-    for top, bottom, regime in zip(panels[0], panels[-1], regimes, strict=True):
-        top.set_title(regime)
-        bottom.set_xlabel("share of training")
-        bottom.xaxis.set_major_locator(FixedLocator([0.0, 0.5, 1.0]))
-        bottom.xaxis.set_major_formatter("{x:g}")
-    figure.supylabel("share of the absolute gradient")
-    style.add_legend(figure, style.method_entries(shown))
+    means = _means(metrics, [*MASSES])
+    runs = metrics[["run", "method", "regime"]].drop_duplicates().merge(means, on="run")
+    shown = style.shown_looks(runs, methods)
+    titles = dict.fromkeys(regimes_of(metrics), "")
+    figure, panels = rows.by_method(
+        runs, shown, MASSES, titles, _draw_bar, counts=True, share="all"
+    )
+    panels[0, 0].set_xlim(left=0.0)
+    panels[0, 0].locator_params(axis="x", nbins=3)
     return figure
 
 
-def _draw_regimes(
-    panel: Axes, runs: DataFrame, outcome: str, look: style.Look, hollow: bool
-) -> list[tuple[float, float, float, float]]:
-    """Runs of one method at their ``x``, and a mean per regime: x, mean, low and high of each."""
-    face = "white" if hollow else look.color
-    line: dict[str, Any] = {
-        "color": look.color,
-        "markerfacecolor": face,
-        "linestyle": "",
-        "marker": look.marker,
-    }
-    panel.plot(runs["x"], runs[outcome], markersize=2.5, alpha=0.45, **line)
-    means = sorted(
-        (part["x"].mean(), *mean_interval(part[outcome])) for _, part in runs.groupby("regime")
+def _means(metrics: DataFrame, columns: list[str]) -> DataFrame:
+    """The mean of every quantity over the steps of a run at which it was measured."""
+    return metrics.astype(dict.fromkeys(columns, float)).groupby("run")[columns].mean()
+
+
+def _scale_shares(panel: Axes, values: Series) -> None:
+    """A logarithmic axis that names its first and last decade, with room for 0 where there is one."""
+    positive = values[values > 0.0]
+    if positive.empty:
+        return
+    low, high = (
+        10.0 ** np.floor(np.log10(positive.min())),
+        10.0 ** np.ceil(np.log10(positive.max())),
     )
-    if not hollow:
-        line |= {"linestyle": look.dashes, "linewidth": 1.0}
-    x, mean, _, _ = zip(*means, strict=True)
-    panel.plot(x, mean, markersize=4, gid=runs["method"].iloc[0], **line)
-    return means
+    if (values == 0.0).any():
+        panel.set_xscale("symlog", linthresh=low, linscale=0.5)
+        panel.set_xlim(-0.5 * low, 1.2 * high)
+        ticks = [0.0, high]
+    else:
+        panel.set_xscale("log")
+        panel.set_xlim(0.8 * low, 1.2 * high)
+        ticks = [low, high]
+    panel.xaxis.set_major_locator(FixedLocator(ticks))
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_locator(NullLocator())
+
+
+def _draw_bar(panel: Axes, y: float, values: Series, look: Look, name: str) -> None:
+    """The mean over runs as a bar, and its interval, cut at 0 and 1 as shares are."""
+    mean, low, high = mean_interval(values)
+    panel.barh(y, mean, BAR, color=look.color, alpha=0.75, gid=name)
+    ends = {"color": "black", "linewidth": 1.0, "gid": name}
+    panel.hlines(y, max(low, 0.0) if low == low else low, min(high, 1.0), **ends)

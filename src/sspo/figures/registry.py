@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 FIGURES = {
+    "f0_differences": "verdicts.draw_differences",
     "f1_gates": "gates.draw_gates",
     "f2_reward": "training.draw_reward",
     "f3_accuracy": "training.draw_accuracy",
@@ -16,7 +17,7 @@ FIGURES = {
     "f5_kl": "training.draw_kl",
     "f6_log_ratio": "training.draw_log_ratio",
     "f7_grad_norm": "training.draw_grad_norm",
-    "f8_attenuation": "training.draw_attenuation",
+    "f8_attenuation": "regimes.draw_doses",
     "f9_length": "training.draw_length",
     "f10_staleness": "regimes.draw_staleness",
     "f11_weights": "regimes.draw_weights",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from pandas import DataFrame
 from sspo.config.names import CONTROL
 from sspo.figures.inputs import Methods, made_from
 
-WIDTH = 5.5  # inches
+WIDTH = 6.5  # inches, the text width of a letter page
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 8,
@@ -68,9 +69,9 @@ GATES = {
 }
 
 
-def drawn_from(whole: bool = False, **columns: Sequence[str]) -> Callable:
+def drawn_from(**columns: Sequence[str]) -> Callable:
     """Decorate a draw function: ``made_from`` these columns, in the house style."""
-    return lambda draw: made_from(whole, **columns)(matplotlib.rc_context(STYLE)(draw))
+    return lambda draw: made_from(**columns)(matplotlib.rc_context(STYLE)(draw))
 
 
 def new_figure(height: float) -> Figure:
@@ -123,10 +124,15 @@ def method_panels(figure: FigureBase, shown: Looks, xlabel: str) -> dict[str, Ax
     return dict(zip(shown, grid, strict=False))
 
 
-def note_empty(panel: Axes) -> None:
+def note_empty(panel: Axes, why: str = "not measured") -> None:
     """Say that there is nothing to draw, rather than leave the reader guessing."""
     centre = {"ha": "center", "va": "center", "transform": panel.transAxes}
-    panel.text(0.5, 0.5, "not measured", color="0.5", **centre)
+    panel.text(0.5, 0.5, why.replace(" ", "\n"), color="0.4", **centre)
+
+
+def wrapped(label: str, width: int) -> str:
+    """A label in lines of at most so many letters, as far as its words allow."""
+    return textwrap.fill(label, width, break_long_words=False, break_on_hyphens=False)
 
 
 def draw_layers(panel: Axes, rows: DataFrame, shown: Looks, x: str, y: str, last: float) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from functools import partial
 
 from numpy import nan
-from pandas import DataFrame, Series
+from pandas import Categorical, DataFrame, Series, concat, isna
 
-from sspo.config.names import MAIN
+from sspo.config.names import BASE
 from sspo.evidence.intervals import Interval, mean_interval
 from sspo.figures import inputs
 from sspo.figures.inputs import Frames, Methods, made_from
@@ -21,31 +21,66 @@ OUTCOMES = ["area", "late_rise", "test_pass@1", "hard_pass@1", "drawdown", "coll
             "grpo_clip_share", "sequence_weight_distance", "engine_logprob_gap_mean"]  # fmt: skip
 
 
-@made_from(evaluations=("run", "method", "split", "metric", "value", "low", "high"))
+@made_from(evaluations=("run", "method", "regime", *inputs.PAIR, "split", "metric", "value", "low",
+                        "high"))  # fmt: skip
 def tabulate_benchmarks(frames: Frames, methods: Methods) -> Table:
-    """T1: accuracy in % with 95 % intervals, by split and method."""
+    """T1: accuracy in % over all base models, by regime, split and method, and paired differences."""
     evaluations = frames["evaluations"]
     metrics = shown_metrics(evaluations["metric"])
+    reference = inputs.reference_of(m for m in methods if (evaluations["method"] == m).any())
+    before = evaluations["method"] == BASE
+    trained = evaluations[~before] if not before.all() else evaluations
+    several = trained["regime"].nunique() > 1
     lines = []
-    for split, of_split in evaluations.groupby("split", sort=False):
+    for (regime, split), part in trained.groupby(["regime", "split"], sort=False):
+        # Base models have no regime: each stands beside the runs that started from it.
+        started = before & (evaluations["split"] == split) & evaluations["base"].isin(part["base"])
+        part = concat([evaluations[started & ~evaluations.index.isin(part.index)], part])
         for method in {**inputs.CONTROLS, **methods}:
-            rows = of_split[of_split["metric"].isin(metrics) & (of_split["method"] == method)]
-            found = {name: accuracy(rows[rows["metric"] == name]) for name in metrics}
+            rows = part[part["metric"].isin(metrics) & (part["method"] == method)]
+            if rows.empty:
+                continue
             line = {
-                "split": split.replace("_", " "),
+                "split": f"{regime}: " * several + split.replace("_", " "),
                 "method": inputs.method_label(method, methods),
+                "n": rows["run"].nunique(),
             }
-            lines += [{**line, "n": rows["run"].nunique(), **found}] if len(rows) else []
+            for name in metrics:
+                line[name] = accuracy(rows[rows["metric"] == name])
+            other = inputs.method_label(reference, methods)
+            for name in metrics[:2]:
+                chosen = part[part["metric"] == name]
+                line[f"{name} \N{MINUS SIGN} {other}"] = paired_difference(
+                    chosen, method, reference
+                )
+            lines.append(line)
     values = DataFrame(lines)
     return Table(
         "Accuracy after training",
-        "% of problems, mean [95 % interval]; n: seeds. n > 1: t interval over seeds, cut at 0 and "
-        "100. n = 1: interval over problems. Bold: interval above all others of the split."
-        + left_out(evaluations),
+        "% of problems, mean over base models and seeds; n: runs. One base model: [95 % t interval over "
+        "seeds, cut at 0 and 100]; one run: [interval over problems]. Differences: in points [95 % t "
+        "interval over pairs of one base model and seed, not adjusted]. Bold: interval above all others of "
+        "the section." + left_out(evaluations),
         values,
         bold=values.groupby("split")[metrics].transform(stands_out),
-        formats={"": ".1f"},
+        formats={"": ".1f", **{name: "+.1f" for name in values if "\N{MINUS SIGN}" in name}},
     )
+
+
+def paired_difference(rows: DataFrame, method: str, reference: str) -> Interval:
+    """One method's accuracy minus another's in points, over pairs of base model and seed.
+
+    Args:
+        rows: one row per run, of one metric, split and regime.
+        method: may be the reference itself, a base model, or have no pairs; then all is NaN.
+        reference: what is subtracted.
+    """
+    both = rows[rows["method"].isin([method, reference])].dropna(subset="value")
+    if method in (reference, BASE) or both["method"].nunique() < 2:
+        return Interval(nan, nan, nan)
+    values = both.pivot(index=inputs.PAIR, columns="method", values="value")
+    differences = (values[method] - values[reference]).dropna()
+    return mean_interval(100.0 * differences) if len(differences) else Interval(nan, nan, nan)
 
 
 def left_out(evaluations: DataFrame) -> str:
@@ -75,7 +110,8 @@ def shown_metrics(names: Iterable[str]) -> list[str]:
 def accuracy(rows: DataFrame) -> Interval:
     """One method's mean and interval on one metric of one split in %, NaN without a value.
 
-    Of several runs it is the t interval over them, of a single one its own over problems.
+    Of several runs it is the t interval over them, of a single one its own over problems. Runs of several
+    base models have none: such runs are alike in pairs, so only their differences have an interval.
 
     Args:
         rows: one row per run, with ``value``, ``low`` and ``high``.
@@ -85,7 +121,13 @@ def accuracy(rows: DataFrame) -> Interval:
         return Interval(nan, nan, nan)
     single = rows.iloc[0][["value", "low", "high"]].astype(float)
     interval = single if len(rows) == 1 else mean_interval(rows["value"])
-    return Interval(*(100.0 * min(max(end, 0.0), 1.0) for end in interval))
+    if rows["base"].nunique() > 1:
+        interval = (interval[0], nan, nan)
+    return Interval(*(100.0 * _cut(end) for end in interval))
+
+
+def _cut(share: float) -> float:
+    return share if isna(share) else min(max(share, 0.0), 1.0)
 
 
 def stands_out(intervals: Series) -> Series:
@@ -96,20 +138,26 @@ def stands_out(intervals: Series) -> Series:
     )
 
 
-@made_from(whole=True, factorial=("measure", "regime", "sspo", "sequence_hard", "contrast", "n",
+@made_from(factorial=("measure", "regime", "sspo", "sequence_hard", "contrast", "n",
                                   "effect", "low", "high"))  # fmt: skip
 def tabulate_factorial(frames: Frames, methods: Methods) -> Table:
     """T2: main effects of level and gate, and their interaction, with intervals over paired runs."""
     rows = frames["factorial"]
-    rows = rows[(rows["regime"] == MAIN) & rows["measure"].isin(EFFECTS)]
+    rows = rows[rows["measure"].isin(EFFECTS)]
+    rows = rows[rows["n"] > 0] if (rows["n"] > 0).any() else rows
     points = 100.0 * rows[["effect", "low", "high"]].astype(float)
     rows = rows.assign(points=[Interval(*ends) for ends in points.to_numpy()])
-    cells = rows.set_index(["sspo", "measure", "sequence_hard", "n", "contrast"])["points"]
+    several = rows["regime"].nunique() > 1
+    keys = ["regime", "sspo", "measure", "sequence_hard", "n", "contrast"]
+    cells = rows.set_index(keys)["points"]
     values = cells.unstack(sort=False)[CONTRASTS].reset_index()
-    values = values.sort_values(
-        "measure", key=lambda names: names.map(EFFECTS.index), kind="stable"
-    )
+    values["measure"] = Categorical(values["measure"], EFFECTS)
+    values = values.sort_values(["regime", "sspo", "measure"], kind="stable", ignore_index=True)
+    values["measure"] = values["measure"].astype(str)
+    regimes = values.pop("regime")
     values["sspo"] = "sequence-soft: " + _labels(values["sspo"], methods)
+    if several:
+        values["sspo"] = regimes + ": " + values["sspo"]
     values["sequence_hard"] = _labels(values["sequence_hard"], methods)
     values["measure"] = values["measure"].str.replace("_", " ")
     return Table(
@@ -123,7 +171,7 @@ def tabulate_factorial(frames: Frames, methods: Methods) -> Table:
     )
 
 
-@made_from(whole=True, trials=inputs.TRIAL)
+@made_from(trials=inputs.TRIAL)
 def tabulate_tuning(frames: Frames, methods: Methods) -> Table:
     """T3: every tuning trial, its validation accuracy, and what was chosen."""
     trials = frames["trials"]
@@ -157,7 +205,7 @@ def tabulate_settings(frames: Frames, methods: Methods) -> Table:
     return Table("Settings and their sources", "", values)
 
 
-@made_from(whole=True, runs=(*inputs.RUN, *OUTCOMES))
+@made_from(runs=(*inputs.RUN, *OUTCOMES))
 def tabulate_outcomes(frames: Frames, methods: Methods) -> Table:
     """T5: what every method came to in every regime, means over runs."""
     runs = frames["runs"]
