@@ -71,7 +71,8 @@ status: environment config ## how far the runs are
 report: environment config ## everything in one HTML file, report.html among the results
 	@test -f $(RESULTS)/claims.json || { \
 	  echo 'error: $(RESULTS): nothing to report yet; run `$(REMAKE)` first' >&2; exit 1; }
-	@$(SNAKEMAKE) --report $(RESULTS)/report.html || { \
+	@$(SNAKEMAKE) --report $(RESULTS)/report.html --report-stylesheet workflow/report/report.css \
+	  --report-metadata workflow/report/metadata.yaml || { \
 	  echo 'error: no report; where a file is missing, run `$(REMAKE)` first' >&2; exit 1; }
 
 verify: environment config ## do results and figures still match the hashes recorded beside them?

@@ -103,6 +103,8 @@ promised = {{
     "plot": [output.name, output.stem + ".pdf", output.stem + ".json"],
     "before_after": [output.stem + suffix for suffix in (".png", ".pdf", ".md", ".json")],
     "write_table": [output.stem + suffix for suffix in (".html", ".md", ".csv", ".json")],
+    "write_curves": [output.name, output.stem + ".json"],
+    "write_overview": [output.name, output.stem + ".provenance.json"],
     "gate_curves": ["gates.csv", "gate_facts.csv", "gates.provenance.json"],
     "settings": ["settings.csv", "settings.provenance.json"],
     "exact_study": ["gradients.csv", "pushes.csv", "training.csv", "provenance.json"],
