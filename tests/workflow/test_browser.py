@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 
+import pandas as pd
 import pytest
+from PIL import Image
 
+from sspo.figures.registry import FIGURES, TABLES
 from support.browser import (
     chromium,
     errors,
@@ -23,10 +28,19 @@ PAGES = {
     "curves": "figures/curves.html",
     "overview": "results/overview.html",
     "report": "results/report.html",
-    "table": "figures/t4_settings.html",
 }
 REPORT = ("--report-stylesheet", "workflow/report/report.css",
           "--report-metadata", "workflow/report/metadata.yaml")  # fmt: skip
+CLAIMS = """# The verdicts
+
+Decided in: main.
+
+| claim | verdict |
+| --- | --- |
+| SSPO learns faster | **undecided** |
+
+## SSPO learns faster?
+"""
 OF_SNAKEMAKE = "cdn.tailwindcss.com should not be used"  # a note of its report, which bundles it
 
 
@@ -36,16 +50,56 @@ def driver(tmp_path_factory):
         yield driver
 
 
+def samples_of_results():
+    """What the pretended pipeline writes: file name -> bytes. No rollouts belong to run sspo-s2."""
+    runs = [("grpo", "main", 0), ("grpo", "main", 1), ("sspo", "main", 0), ("sspo", "main", 2),
+            ("sspo", "stale", 0), ("sspo", "stale", 1), ("supervised", "main", 0)]  # fmt: skip
+    rows = [
+        {"method": method, "regime": regime, "base": "base", "seed": seed, "step": step,
+         "run": "-".join([method, *([regime] * (regime != "main")), f"s{seed}"]),
+         "pass@1": 0.1 * step + 0.05 * seed, "entropy": 1 / (step + 1)}
+        for method, regime, seed in runs for step in range(3)
+    ]  # fmt: skip
+    metrics = pd.DataFrame(rows)
+    rollouts = [
+        {"step": step, "prompt": "1+1=", "response": f"#{answer}", "reward": float(answer == 2)}
+        for step in (1, 2)
+        for answer in range(4)
+    ]
+    environment = {"commit": None, "dirty": None, "versions": {}, "hardware": {}, "inputs": {}}
+    picture = io.BytesIO()
+    Image.new("RGB", (1100, 600), "white").save(picture, "png")
+    table = (
+        b"# Title\n\n"
+        + b"| a long name " * 12
+        + b"|\n"
+        + b"|:--" * 12
+        + b"|\n"
+        + b"| 0.123 " * 12
+        + b"|\n"
+    )
+    return {
+        "metrics.csv": metrics.to_csv(index=False).encode(),
+        "runs.csv": b"run\ngrpo-s0\nsspo-s0\n",
+        "rollouts.jsonl.gz": gzip.compress("\n".join(map(json.dumps, rollouts)).encode()),
+        "environment.json": json.dumps(environment).encode(),
+        "claims.md": CLAIMS.encode(),
+        **{f"{name}.png": picture.getvalue() for name in FIGURES},
+        **{f"{name}.md": table for name in TABLES},
+    }
+
+
 @pytest.fixture(scope="module")
 def pages(driver, tmp_path_factory):
-    """Name -> page, of the tiny pipeline run for real; one run has no texts, as after `make restore`."""
-    workspace = Workspace(tmp_path_factory.mktemp("a checkout"), fake=False)
-    workspace.edit(regimes={"stale": {"tuned": False, "train": {"updates_per_rollout": 1}}})
+    """Name -> page, of a pretended pipeline whose pages are real."""
+    folder = tmp_path_factory.mktemp("a checkout")
+    workspace = Workspace(folder, fake=True, real=("write_curves", "write_overview"))
+    (folder / "samples").mkdir()
+    for name, content in samples_of_results().items():
+        (folder / "samples" / name).write_bytes(content)
     workspace.run("--cores", "2")
-    (workspace.folder / "results/runs/grpo-s1/rollouts.jsonl.gz").unlink()
-    workspace.run("--cores", "1", "--force", PAGES["curves"])
     workspace.run("--cores", "1", "--report", PAGES["report"], *REPORT)
-    return {name: workspace.folder / place for name, place in PAGES.items()}
+    return {name: folder / place for name, place in PAGES.items()}
 
 
 def choose(driver, control, value):
@@ -118,8 +172,8 @@ def test_the_curves_have_one_colour_a_method_as_configured(driver, pages):
     looks = json.loads((pages["overview"].parent / "methods/config.json").read_text())
     colors = driver.execute_script("return id('plot').data.map((trace) => trace.line.color)")
     drawn = {*zip(lines(driver), colors, strict=True)}
-    for method in ("grpo", "sspo"):
-        names = (f"{method}-s0", f"{method}-s1", f"mean of 2 runs of {method}")
+    for method, second in (("grpo", 1), ("sspo", 2)):
+        names = (f"{method}-s0", f"{method}-s{second}", f"mean of 2 runs of {method}")
         assert {(name, looks[method]["color"]) for name in names} <= drawn
     assert ("supervised-s0", "#777777") in drawn
 
@@ -144,9 +198,9 @@ def test_pointing_at_a_line_tells_its_run_and_choosing_it_shows_its_responses(dr
     open_page(driver, pages["curves"], 390)
     driver.execute_script("Plotly.Fx.hover('plot', [{curveNumber: 1, pointNumber: 1}])")
     assert lines(driver)[1] in driver.find_element("css selector", ".hoverlayer").text
-    choose(driver, "run", "sspo-s1")
+    choose(driver, "run", "sspo-s0")
     assert samples(driver).count("Response, reward") == 4  # two of each step
     assert "Step 1, prompt" in samples(driver) and "Step 2, prompt" in samples(driver)
-    choose(driver, "run", "grpo-s1")
+    choose(driver, "run", "sspo-s2")
     assert samples(driver) == "There are no samples of this run."
     assert overflow(driver) == 0 and errors(driver) == []
