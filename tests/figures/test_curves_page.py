@@ -46,6 +46,12 @@ def test_methods_keep_their_order_and_colour_and_the_control_is_the_last():
     ]  # fmt: skip
 
 
+def test_runs_of_the_main_regime_come_first_in_the_order_of_methods():
+    other = metrics(runs=[("grpo", 5)]).assign(run="grpo-again-s5", regime="again")
+    data = curves_data({"metrics": pd.concat([other, metrics()])}, METHODS)
+    assert [*data["runs"]] == ["sspo-s0", "sspo-s1", "grpo-s0", "supervised-s0", "grpo-again-s5"]
+
+
 def test_a_method_without_a_look_and_a_measure_without_a_value_are_left_out():
     frame = metrics().assign(entropy=float("nan"))
     data = curves_data({"metrics": frame}, {"sspo": METHODS["sspo"]})

@@ -15,7 +15,7 @@ import numpy as np
 from pandas import DataFrame
 
 from sspo.config.errors import ConfigError
-from sspo.config.names import CONTROL
+from sspo.config.names import BASE, CONTROL, MAIN
 from sspo.config.reading import JsonDict
 from sspo.figures.inputs import CONTROLS, RUN, Frames, Methods, made_from
 
@@ -57,7 +57,7 @@ def curves_data(frames: Frames, methods: Methods) -> JsonDict:
     metrics = frames["metrics"]
     looks = {name: dict(methods[name]) for name in methods}
     looks |= {CONTROL: {"label": CONTROLS[CONTROL], "color": CONTROL_COLOR}}
-    metrics = metrics[metrics["method"].isin(looks)].sort_values("step")
+    metrics = metrics[metrics["method"].isin(looks)].sort_values("step", kind="stable")
     columns = [name for name in MEASURES if name in metrics and metrics[name].notna().any()]
     every = max(1, -(-int(metrics[columns].notna().sum().sum()) // VALUES))
     steps: dict[tuple[int, ...], int] = {}
@@ -72,6 +72,8 @@ def curves_data(frames: Frames, methods: Methods) -> JsonDict:
                 if values
             }
         }
+    order = [*looks]
+    runs = dict(sorted(runs.items(), key=lambda item: _place(item[1], order)))
     shown = {run["method"] for run in runs.values()}
     return {
         "measures": {name: MEASURES[name] for name in columns},
@@ -107,6 +109,11 @@ def run_samples(file: Path) -> list[JsonDict]:
         raise ConfigError(
             f"{file}: not readable ({error}); delete it to leave its samples out"
         ) from None
+
+
+def _place(run: Mapping, methods: list[str]) -> tuple[bool, bool, int]:
+    """Where a run stands in the lists of the page: the main regime and base model come first."""
+    return run["regime"] != MAIN, run["base"] != BASE, methods.index(run["method"])
 
 
 def _curve(rows: DataFrame, column: str, every: int) -> tuple[tuple[int, ...], list[float | None]]:
