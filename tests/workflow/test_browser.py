@@ -41,6 +41,7 @@ Decided in: main.
 
 ## SSPO learns faster?
 """
+HOSTILE = '<img src="x" onerror="window.ran = 1"><script>window.ran = 1</script>'
 OF_SNAKEMAKE = "cdn.tailwindcss.com should not be used"  # a note of its report, which bundles it
 
 
@@ -62,7 +63,12 @@ def samples_of_results():
     ]  # fmt: skip
     metrics = pd.DataFrame(rows)
     rollouts = [
-        {"step": step, "prompt": "1+1=", "response": f"#{answer}", "reward": float(answer == 2)}
+        {
+            "step": step,
+            "prompt": "1+1=",
+            "response": f"#{answer} {HOSTILE}",
+            "reward": float(answer == 2),
+        }
         for step in (1, 2)
         for answer in range(4)
     ]
@@ -83,7 +89,7 @@ def samples_of_results():
         "runs.csv": b"run\ngrpo-s0\nsspo-s0\n",
         "rollouts.jsonl.gz": gzip.compress("\n".join(map(json.dumps, rollouts)).encode()),
         "environment.json": json.dumps(environment).encode(),
-        "claims.md": CLAIMS.encode(),
+        "claims.md": CLAIMS.replace("undecided", HOSTILE).encode(),
         **{f"{name}.png": picture.getvalue() for name in FIGURES},
         **{f"{name}.md": table for name in TABLES},
     }
@@ -97,6 +103,7 @@ def pages(driver, tmp_path_factory):
     (folder / "samples").mkdir()
     for name, content in samples_of_results().items():
         (folder / "samples" / name).write_bytes(content)
+    workspace.edit(methods__sspo__label=f"SSPO {HOSTILE}")
     workspace.run("--cores", "2")
     workspace.run("--cores", "1", "--report", PAGES["report"], *REPORT)
     return {name: folder / place for name, place in PAGES.items()}
@@ -132,6 +139,7 @@ def test_a_page_opens_offline_without_errors_and_fits_the_window(driver, pages, 
     assert requests(driver) <= {"file", "data"}
     assert overflow(driver) == 0
     assert unloaded_images(driver) == []
+    assert driver.execute_script("return window.ran") is None  # labels and responses are text
     if name != "report":  # whose menu has icons without names
         assert unnamed_controls(driver) == []
 

@@ -44,18 +44,16 @@ def rerun(jobs, edited):
     return found
 
 
-JUDGED = {"judge", "f16", "t2", "overview"}
+JUDGED = {"judge", "f16", "t2"}
 MEASURED = {"measure", "f10", "t5"} | JUDGED
 SUMMARIZED = {"summarize", "t1", "f11", "f15", *(f"f{i}" for i in range(2, 10))} | MEASURED
-SUMMARIZED |= {"curves"}
 CHOSEN = {"choose", "f12", "t3"} | {"write_config", "gate_curves", "f1", "settings", "t4"}
-CHOSEN |= {"overview"}
 TRAINED = {"train", "evaluate"} | CHOSEN | SUMMARIZED
 WARMED_UP = {"pretrain", "train_control"} | TRAINED
-STUDIED = {"exact_study", "f13", "f14", "overview"}
-# The page of results shows every figure and table.
-FIGURES = {"overview", *(f"f{i}" for i in range(1, 17))}
-TABLES = {"overview", *(f"t{i}" for i in range(1, 6))}
+STUDIED = {"exact_study", "f13", "f14"}
+FIGURES, TABLES = {f"f{i}" for i in range(1, 17)}, {f"t{i}" for i in range(1, 6)}
+
+PAGES = {"curves", "overview"}  # the latter shows every figure and table
 
 
 @pytest.mark.slow
@@ -85,22 +83,38 @@ TABLES = {"overview", *(f"t{i}" for i in range(1, 6))}
         ("workflow/scripts/judge.py", JUDGED),
         ("src/sspo/evidence/report.py", JUDGED),
         ("src/sspo/evidence/exact/gradients.py", STUDIED),
-        ("workflow/sources.yaml", {"settings", "t4", "overview"}),
-        ("requirements.txt", {"environment", "overview"}),
-        ("workflow/report/curves.html", {"curves"}),
-        ("workflow/report/overview.html", {"overview"}),
-        ("workflow/report/f2_reward.rst", {"overview"}),
-        ("src/sspo/figures/curves_page.py", {"curves"}),
-        ("src/sspo/figures/overview.py", {"overview"}),
+        ("workflow/sources.yaml", {"settings", "t4"}),
+        ("requirements.txt", {"environment"}),
         ("workflow/scripts/plot.py", FIGURES),
         ("workflow/scripts/write_table.py", TABLES),
-        ("src/sspo/figures/exact.py", {"f13", "f14", "overview"}),
+        ("src/sspo/figures/exact.py", {"f13", "f14"}),
     ],
 )
 def test_an_edit_reruns_exactly_the_rules_that_depend_on_it(study, edited, expected):
     assert (ROOT / edited).is_file()
     rules = {re.sub(r"^\w+?_([ft]\d+)_\w+$", r"\1", job.rule) for job in rerun(study, edited)}
-    assert rules - {"all"} == expected
+    assert rules - {"all", *PAGES} == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edited", "expected"),
+    [
+        ("workflow/report/curves.html", {"curves"}),
+        ("src/sspo/figures/curves_page.py", {"curves"}),
+        ("src/sspo/training/trainer.py", PAGES),
+        ("workflow/report/overview.html", {"overview"}),
+        ("workflow/report/f2_reward.rst", {"overview"}),
+        ("src/sspo/figures/overview.py", {"overview"}),
+        ("src/sspo/figures/exact.py", {"overview"}),
+        ("workflow/scripts/judge.py", {"overview"}),
+        ("requirements.txt", {"overview"}),
+        ("src/sspo/pipeline/locks.py", set()),
+    ],
+)
+def test_a_page_is_written_again_when_something_that_it_shows_is(study, edited, expected):
+    assert (ROOT / edited).is_file()
+    assert {job.rule for job in rerun(study, edited)} & PAGES == expected
 
 
 @pytest.mark.slow
