@@ -13,7 +13,8 @@ from sspo.pipeline.closure import code_files
 from support.left_out import left_out
 from support.paths import ROOT, SOURCE
 
-CAPTIONS = sorted((ROOT / "workflow/report").glob("*.rst"))
+REPORT = ROOT / "workflow/report"
+CAPTIONS = sorted({*REPORT.glob("*.rst")} - {REPORT / "workflow.rst"})  # which takes in a page of results
 SHARED = {"command", "inputs", "registry"}
 
 
