@@ -14,7 +14,8 @@ from support.left_out import left_out
 from support.paths import ROOT, SOURCE
 
 REPORT = ROOT / "workflow/report"
-CAPTIONS = sorted({*REPORT.glob("*.rst")} - {REPORT / "workflow.rst"})  # which takes in a page of results
+# The text that the report opens on takes in a page of results.
+CAPTIONS = sorted({*REPORT.glob("*.rst")} - {REPORT / "workflow.rst"})
 SHARED = {"command", "inputs", "registry"}
 
 
