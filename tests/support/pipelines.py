@@ -81,10 +81,11 @@ STUDY = {
 }
 
 
-# Stands in for the interpreter: instead of computing, every script writes what its rule promises.
+# Stands in for the interpreter: instead of computing, every script writes what its rule promises, with
+# the content of that name in the folder `samples`, or else its command. The scripts in `real` run.
 FAKE_PYTHON = """import json, pathlib, sys
 script, arguments = pathlib.Path(sys.argv[1]).stem, sys.argv[2:]
-if script == "write_config":
+if script in {real!r}:
     sys.exit(__import__("subprocess").call([{python!r}, *sys.argv[1:]]))
 output = pathlib.Path(arguments[arguments.index("--output") + 1])
 promised = {{
@@ -103,6 +104,8 @@ promised = {{
     "plot": [output.name, output.stem + ".pdf", output.stem + ".json"],
     "before_after": [output.stem + suffix for suffix in (".png", ".pdf", ".md", ".json")],
     "write_table": [output.stem + suffix for suffix in (".html", ".md", ".csv", ".json")],
+    "write_curves": [output.name, output.stem + ".json"],
+    "write_overview": [output.name, output.stem + ".provenance.json"],
     "gate_curves": ["gates.csv", "gate_facts.csv", "gates.provenance.json"],
     "settings": ["settings.csv", "settings.provenance.json"],
     "exact_study": ["gradients.csv", "pushes.csv", "training.csv", "provenance.json"],
@@ -111,7 +114,8 @@ folder = output.parent if output.suffix else output
 for name in promised:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(" ".join(sys.argv))
+    sample = pathlib.Path("samples", path.name)
+    path.write_bytes(sample.read_bytes() if sample.exists() else " ".join(sys.argv).encode())
 if script == "choose":
     chosen = {{"trial": 0, "learning_rate": 0.5, "params": {{"chosen": True}}}}
     (output / "choices.json").write_text(json.dumps({{"grpo": chosen, "sspo": chosen}}))
@@ -135,7 +139,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 class Workspace:
     """A copy of the repository's code with a tiny configuration, in which Snakemake runs."""
 
-    def __init__(self, folder, fake):
+    def __init__(self, folder, fake, real=()):
         self.folder, self.path = folder, os.environ["PATH"]
         folder.mkdir(exist_ok=True)
         for name in ("workflow", "src", "config", "profiles", "docs"):
@@ -149,7 +153,8 @@ class Workspace:
         binaries = folder / "bin"
         binaries.mkdir()
         python = FAKE_PYTHON if fake else TRACING_PYTHON
-        (binaries / "stand_in.py").write_text(python.format(python=sys.executable))
+        names = {"python": sys.executable, "real": ("write_config", *real)}
+        (binaries / "stand_in.py").write_text(python.format(**names))
         # Not a line that names the interpreter: its path may have a space.
         (binaries / "python").write_text(
             f'#!/bin/sh\nexec "{sys.executable}" "{binaries}/stand_in.py" "$@"\n'

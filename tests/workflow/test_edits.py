@@ -53,6 +53,8 @@ WARMED_UP = {"pretrain", "train_control"} | TRAINED
 STUDIED = {"exact_study", "f13", "f14"}
 FIGURES, TABLES = {f"f{i}" for i in range(17)}, {f"t{i}" for i in range(1, 6)}
 
+PAGES = {"curves", "overview"}  # the latter shows every figure and table
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -91,7 +93,28 @@ FIGURES, TABLES = {f"f{i}" for i in range(17)}, {f"t{i}" for i in range(1, 6)}
 def test_an_edit_reruns_exactly_the_rules_that_depend_on_it(study, edited, expected):
     assert (ROOT / edited).is_file()
     rules = {re.sub(r"^\w+?_([ft]\d+)_\w+$", r"\1", job.rule) for job in rerun(study, edited)}
-    assert rules - {"all"} == expected
+    assert rules - {"all", *PAGES} == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edited", "expected"),
+    [
+        ("workflow/report/curves.html", {"curves"}),
+        ("src/sspo/figures/curves_page.py", {"curves"}),
+        ("src/sspo/training/trainer.py", PAGES),
+        ("workflow/report/overview.html", {"overview"}),
+        ("workflow/report/f2_reward.rst", {"overview"}),
+        ("src/sspo/figures/overview.py", {"overview"}),
+        ("src/sspo/figures/exact.py", {"overview"}),
+        ("workflow/scripts/judge.py", {"overview"}),
+        ("requirements.txt", {"overview"}),
+        ("src/sspo/pipeline/locks.py", set()),
+    ],
+)
+def test_a_page_is_written_again_when_something_that_it_shows_is(study, edited, expected):
+    assert (ROOT / edited).is_file()
+    assert {job.rule for job in rerun(study, edited)} & PAGES == expected
 
 
 @pytest.mark.slow

@@ -33,15 +33,7 @@ rule judge:
         scores=f"{RESULTS}/summary/scores.csv.gz",
         methods=f"{RESULTS}/methods/config.json",
     output:
-        report(
-            f"{RESULTS}/claims.md",
-            caption="../report/claims.rst",
-            category="Verdicts",
-            labels={
-                "name": "claims",
-                "shows": "verdict on every claim and the comparisons behind it",
-            },
-        ),
+        f"{RESULTS}/claims.md",
         report=f"{RESULTS}/claims.json",
         comparisons=f"{RESULTS}/comparisons.csv",
         factorial=f"{RESULTS}/factorial.csv",

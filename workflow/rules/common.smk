@@ -230,5 +230,11 @@ def looks_of(frames):
     return f"{RESULTS}/{folder}methods/config.json"
 
 
+def numbered(name):
+    """``f2_reward`` -> F02: Snakemake's report sorts names as text, and F10 comes after F9."""
+    kind, number = name[0], name[1:].split("_")[0]
+    return f"{kind.upper()}{int(number):02d}"
+
+
 wildcard_constraints:
     place=one_of(CONFIGS),

@@ -8,12 +8,7 @@ rule write_config:
         script=script("write_config"),
         choices=choices_of,
     output:
-        report(
-            f"{RESULTS}/{{place}}/config.json",
-            caption="../report/config.rst",
-            category="Configurations",
-            labels={"name": "{place}", "shows": "settings of the rule"},
-        ),
+        f"{RESULTS}/{{place}}/config.json",
     log:
         f"{RESULTS}/logs/write_config/{{place}}.log",
     localrule: True
