@@ -47,7 +47,7 @@ def rerun(jobs, edited):
 JUDGED = {"judge", "f0", "f16", "t2"}
 MEASURED = {"measure", "f8", "f10", "t5"} | JUDGED
 SUMMARIZED = {"summarize", "t1", "f11", "f15", *(f"f{i}" for i in range(2, 10))} | MEASURED
-CHOSEN = {"choose", "f12", "t3"} | {"write_config", "gate_curves", "f1", "settings", "t4"}
+CHOSEN = {"choose", "f12", "t3"} | {"write_config", "settings", "t4"}  # F1 is of runs that are not tuned
 TRAINED = {"train", "evaluate"} | CHOSEN | SUMMARIZED
 WARMED_UP = {"pretrain", "train_control"} | TRAINED
 STUDIED = {"exact_study", "f13", "f14"}

@@ -41,7 +41,7 @@ SAMPLED_STEPS, RESPONSES, CHARACTERS = 6, 2, 400  # responses of a run, and what
 CONTROL_COLOR = "#777777"
 
 
-@made_from(whole=True, metrics=(*RUN, "step"))
+@made_from(metrics=(*RUN, "step"))
 def curves_data(frames: Frames, methods: Methods) -> JsonDict:
     """What the page draws, ready for JSON.
 
