@@ -47,7 +47,11 @@ def rerun(jobs, edited):
 JUDGED = {"judge", "f0", "f16", "t2"}
 MEASURED = {"measure", "f8", "f10", "t5"} | JUDGED
 SUMMARIZED = {"summarize", "t1", "f11", "f15", *(f"f{i}" for i in range(2, 10))} | MEASURED
-CHOSEN = {"choose", "f12", "t3"} | {"write_config", "settings", "t4"}  # F1 is of runs that are not tuned
+CHOSEN = {"choose", "f12", "t3"} | {
+    "write_config",
+    "settings",
+    "t4",
+}  # F1 is of runs that are not tuned
 TRAINED = {"train", "evaluate"} | CHOSEN | SUMMARIZED
 WARMED_UP = {"pretrain", "train_control"} | TRAINED
 STUDIED = {"exact_study", "f13", "f14"}
@@ -68,8 +72,8 @@ PAGES = {"curves", "overview"}  # the latter shows every figure and table
         ("src/sspo/rewards/math.py", set()),
         ("src/sspo/models/lora.py", set()),
         ("src/sspo/backends/trl_run.py", set()),
-        ("src/sspo/objectives/losses.py", TRAINED | STUDIED),
-        ("src/sspo/objectives/gates.py", TRAINED | STUDIED),
+        ("src/sspo/objectives/losses.py", TRAINED | STUDIED | {"gate_curves", "f1"}),
+        ("src/sspo/objectives/gates.py", TRAINED | STUDIED | {"gate_curves", "f1"}),
         ("src/sspo/training/trainer.py", TRAINED),
         ("src/sspo/training/grading.py", WARMED_UP),
         ("src/sspo/training/supervised.py", WARMED_UP),
