@@ -59,7 +59,7 @@ def test_editing_one_loss_parameter_reruns_only_the_runs_that_use_it(workspace):
     assert not any(job.startswith("pretrain") for job in planned)
     assert "prepare_data" not in planned
     assert {"summarize", "gate_curves", "settings"} <= planned
-    assert len(plots(planned)) == 18
+    assert len(plots(planned)) == 19
 
 
 @pytest.mark.trl
@@ -207,7 +207,7 @@ def test_a_colour_redraws_figures_and_retrains_nothing(workspace):
     assert not any(
         job.startswith(("train", "pretrain", "evaluate", "summarize")) for job in planned
     )
-    assert len(plots(planned)) == 18
+    assert len(plots(planned)) == 19
 
 
 @pytest.fixture(scope="module")

@@ -189,6 +189,11 @@ def choices_of(wildcards):
     return [f"{RESULTS}/{tuning_place(CONFIGS, config['regime'])}/choices.json"]
 
 
+def of_trials(file):
+    """The input function of this file of every run among a regime's trials."""
+    return lambda wildcards: [f"{RESULTS}/runs/{run}/{file}" for run in TRIALS[wildcards.tuning]]
+
+
 def one_of(values):
     """A wildcard constraint that matches exactly these values."""
     return "|".join(values) or "(?!)"

@@ -1,8 +1,3 @@
-def of_trials(file):
-    """The input function of this file of every run among a regime's trials."""
-    return lambda wildcards: [f"{RESULTS}/runs/{run}/{file}" for run in TRIALS[wildcards.tuning]]
-
-
 rule choose:
     """Every method's learning rate and parameters, by the validation accuracy of a regime's trials."""
     input:
