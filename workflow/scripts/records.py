@@ -72,7 +72,7 @@ def finished(results: Path) -> Iterator[Path]:
     for choices in sorted(results.glob("tuning/*/choices.json")):
         yield from sorted(choices.parent.iterdir())
     for base in [results / "base", *sorted(results.glob("bases/*"))]:
-        if (base / OF_EVALUATIONS[-1]).exists():
+        if (base / OF_RUNS[-1]).exists():
             yield from sorted((base / "model").iterdir())
             files = (base / name for name in (*OF_RUNS, *OF_EVALUATIONS))
             yield from (file for file in files if file.exists())  # a published one has no metrics
