@@ -1,6 +1,5 @@
 """What one run changed: curves and sample answers in a figure, accuracy before and after in a table."""
 
-import argparse
 import gzip
 import json
 from pathlib import Path
@@ -13,23 +12,21 @@ from sspo.figures.before_after import accuracy_table, answers_to_show, draw_befo
 from sspo.figures.style import save
 from sspo.pipeline.files import write_bytes
 from sspo.pipeline.provenance import write_record
-from sspo.pipeline.script import run
+from sspo.pipeline.script import parse_paths, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, text in {
-        "metrics": "metrics.jsonl of the run",
-        "config": "config of the run",
-        "looks": "labels and colours of methods",
-        "before": "completions of the base model",
-        "after": "completions of the run's model",
-        "problems": "the split whose first problems are shown",
-        "output": "the PNG to write",
-        "table": "the Markdown table to write",
-    }.items():
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
-    paths = parser.parse_args()
+    paths = parse_paths(
+        __doc__,
+        metrics="metrics.jsonl of the run",
+        config="config of the run",
+        looks="labels and colours of methods",
+        before="completions of the base model",
+        after="completions of the run's model",
+        problems="the split whose first problems are shown",
+        output="the PNG to write",
+        table="the Markdown table to write",
+    )
     look = load_json(paths.looks)[load_json(paths.config)["method"]]
     graded = {"before": completions(paths.before), "after": completions(paths.after)}
     splits = {s: {name: found[s] for name, found in graded.items()} for s in graded["before"]}

@@ -1,8 +1,5 @@
 """Write the interactive page of the training curves: one HTML file that needs no network."""
 
-import argparse
-from pathlib import Path
-
 from jinja2 import Template
 from jinja2.utils import htmlsafe_json_dumps
 from plotly.offline import get_plotlyjs
@@ -12,20 +9,18 @@ from sspo.figures.command import read_frame
 from sspo.figures.curves_page import curves_data, run_samples
 from sspo.pipeline.files import write_bytes
 from sspo.pipeline.provenance import write_record
-from sspo.pipeline.script import run
+from sspo.pipeline.script import parse_paths, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, text in {
-        "methods": "JSON: method -> label, color",
-        "metrics": "metrics.csv of all runs",
-        "runs": "folder of the runs, for their rollouts",
-        "template": "Jinja template of the page",
-        "output": "the HTML to write",
-    }.items():
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
-    paths = parser.parse_args()
+    paths = parse_paths(
+        __doc__,
+        methods="JSON: method -> label, color",
+        metrics="metrics.csv of all runs",
+        runs="folder of the runs, for their rollouts",
+        template="Jinja template of the page",
+        output="the HTML to write",
+    )
     data = curves_data({"metrics": read_frame(paths.metrics)}, load_json(paths.methods))
     # Runs whose records came from elsewhere have none, nor has the control, which samples nothing.
     rollouts = {name: paths.runs / name / "rollouts.jsonl.gz" for name in data["runs"]}
