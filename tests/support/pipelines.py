@@ -214,6 +214,14 @@ class Workspace:
         return planned - {"all"}
 
 
+def pretended_study(folder):
+    """A workspace in which a (pretended) study of several regimes has run."""
+    workspace = Workspace(folder, fake=True)
+    workspace.edit(**STUDY)
+    workspace.run("--cores", "2")
+    return workspace
+
+
 class Background:
     """A pipeline in a process group of its own, which can be killed as a whole or at its head."""
 

@@ -10,18 +10,15 @@ import pytest
 
 from sspo.config.errors import ConfigError
 from support.paths import ROOT
-from support.pipelines import STUDY, Workspace
+from support.pipelines import STUDY, Workspace, pretended_study
 
+pytestmark = pytest.mark.slow
 RECORDS = runpy.run_path(str(ROOT / "workflow/scripts/records.py"))
 
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
-    """A workspace in which a (pretended) tuned study has run."""
-    workspace = Workspace(tmp_path_factory.mktemp("studied"), fake=True)
-    workspace.edit(**STUDY)
-    workspace.run("--cores", "2")
-    return workspace
+    return pretended_study(tmp_path_factory.mktemp("studied"))
 
 
 def contents(folder):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from support.paths import ROOT
-from support.pipelines import STUDY, Workspace
+from support.pipelines import Workspace, pretended_study
 
 pytestmark = pytest.mark.slow
 
@@ -212,11 +212,7 @@ def test_a_colour_redraws_figures_and_retrains_nothing(workspace):
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
-    """A workspace in which a (pretended) study of several regimes has run."""
-    workspace = Workspace(tmp_path_factory.mktemp("studied"), fake=True)
-    workspace.edit(**STUDY)
-    workspace.run("--cores", "2")
-    return workspace
+    return pretended_study(tmp_path_factory.mktemp("studied"))
 
 
 def test_tuned_runs_train_with_what_was_chosen_and_others_with_what_is_written(studied):
