@@ -59,7 +59,7 @@ demo: environment ## a real chat model learns arithmetic from reward alone, show
 
 # Any interruption may be followed by the same command. Snakemake wakes once more in every timespan for each job
 # that has ended: with its own timespan of a second, hundreds of them keep a core busy. It ends a timespan late.
-evidence: ## the confirming study of docs/analysis-plan.md, about two hours
+evidence: ## the confirming study of docs/analysis-plan.md; many hours
 	$(MAKE) reproduce CONFIG=evidence RATE="--max-jobs-per-timespan 100000/1m"
 
 # Measures one step first, unless that is done, or the device or the base model is not here.

@@ -18,6 +18,7 @@ from sspo.config.names import (
     base_place,
     data_place,
     evaluation_place,
+    trial_runs,
     tuning_place,
 )
 from sspo.config.profile import check_profile
@@ -96,11 +97,7 @@ RUNS = {
 }
 # The trials of every regime that has its own: folder -> runs.
 TRIALS = {
-    place: [
-        run for trials in tuning["trials"].values() for trial in trials for run in trial["runs"]
-    ]
-    for place, tuning in CONFIGS.items()
-    if place.startswith(f"{TUNING}/")
+    place: trial_runs(tuning) for place, tuning in CONFIGS.items() if place.startswith(f"{TUNING}/")
 }
 TRIAL_RUNS = sorted(name for name, run in RUNS.items() if run["regime"] == TUNING)
 CONTROL_RUNS = sorted(name for name, run in RUNS.items() if run["method"] == CONTROL)

@@ -38,6 +38,12 @@ def tuning_place(places: Collection[str], regime: str) -> str:
     return f"tuning/{regime}" if f"tuning/{regime}" in places else f"tuning/{MAIN}"
 
 
+def trial_runs(tuning: Mapping[str, Any]) -> list[str]:
+    """The names of all runs among the trials of a regime, given the config in their folder."""
+    trials = [trial for of_method in tuning["trials"].values() for trial in of_method]
+    return [run for trial in trials for run in trial["runs"]]
+
+
 def evaluation_place(places: Collection[str], base: str) -> str:
     """The folder of the evaluation's config, for a base model and its runs."""
     return f"{base}/evaluation" if f"{base}/evaluation" in places else "evaluation"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sspo.config.errors import ConfigError
-from sspo.config.names import TUNING, data_place, model_places, tuning_place
+from sspo.config.names import TUNING, data_place, model_places, trial_runs, tuning_place
 from sspo.config.profile import read_profile
 from sspo.config.reading import JsonDict, load_json
 from sspo.experiment.expand import expand_profile
@@ -86,9 +86,7 @@ def stale_models(configs: Mapping[str, JsonDict], changed: Mapping[str, list[str
     for tuning, choosing in configs.items():
         if not tuning.startswith(f"{TUNING}/"):
             continue
-        trials = {
-            f"runs/{run}" for all_ in choosing["trials"].values() for t in all_ for run in t["runs"]
-        }
+        trials = {f"runs/{run}" for run in trial_runs(choosing)}
         if tuning in changed or stale & trials:
             stale |= {
                 place
