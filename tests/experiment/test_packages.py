@@ -49,6 +49,13 @@ def test_an_optional_method_leaves_with_its_trials(monkeypatch):
         "base": "base", "seeds": [9], "accuracy": "pass@1", "validations": 1, "learning_rates": [1e-4],
         "params": {name: [config["methods"][name]["params"]] for name in methods},
     }  # fmt: skip
+    config["tuning"]["regimes"] = ["main", "slow"]
+    config["regimes"] = {
+        "slow": {
+            "bases": ["base"], "seeds": [9], "tuned": True, "methods": ["grpo", "sspo"],
+            "tuning_params": {"sspo": config["tuning"]["params"]["sspo"]},
+        }
+    }  # fmt: skip
     profile, notes = without_missing(check_profile(config, "mine.yaml"), "mine.yaml")
     assert len(notes) == 1
     assert not any("sspo" in place for place in expand_profile(profile, "mine.yaml"))

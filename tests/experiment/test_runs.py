@@ -177,6 +177,46 @@ def test_a_regime_with_trials_of_its_own_tries_its_own_settings():
     assert len({run.run for run in runs}) == 16
 
 
+def test_a_regime_may_try_parameters_of_its_own():
+    config = study()
+    config["tuning"]["regimes"] = ["main", "stale"]
+    config["regimes"]["stale"]["tuning_params"] = {
+        "grpo": [{"clip_low": 0.5, "clip_high": 0.5}] * 2
+    }
+    _, choices = tuning_runs(check_profile(config, "mine.yaml"))
+    tried = {
+        (regime, method): [trial.params for trial in trials]
+        for regime, choice in choices.items()
+        for method, trials in choice.trials.items()
+    }
+    assert tried["main", "grpo"] == CLIPS * 2
+    assert tried["stale", "grpo"] == [{"clip_low": 0.5, "clip_high": 0.5}] * 4
+    assert tried["main", "sspo"] == tried["stale", "sspo"] == GATES * 2
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"grpo": [*CLIPS, CLIPS[0]]}, "regimes.stale.tuning_params: every method needs the same"),
+        ({"sapo": CLIPS}, "regimes.stale.tuning_params.sapo: no regime runs this method"),
+        ({"grpo": [{"clip": 1}, {"clip": 2}]}, "grpo has no parameter 'clip'"),
+    ],
+)
+def test_parameters_that_a_regime_cannot_try_are_refused(params, message):
+    config = study(regimes={"stale": {"tuning_params": params}})
+    config["tuning"]["regimes"] = ["main", "stale"]
+    with pytest.raises(ConfigError, match=message):
+        expand(config)
+
+
+def test_parameters_for_a_regime_without_trials_are_refused():
+    config = study(regimes={"stale": {"tuning_params": {"grpo": CLIPS}}})
+    with pytest.raises(
+        ConfigError, match=r"regimes.stale.tuning_params: this regime has no trials"
+    ):
+        expand(config)
+
+
 def test_the_control_accompanies_the_main_regime_on_each_base():
     names = [run.run for run in control_runs(check_profile(study(), "mine.yaml"))]
     assert names == [

@@ -49,9 +49,14 @@ def last_choices(settings: dict) -> dict:
     if "tuning" not in settings:
         return {}
     rate = settings["tuning"]["learning_rates"][-1]
-    params = settings["tuning"]["params"]
-    last = {m: {"learning_rate": rate, "params": params[m][-1]} for m in settings["methods"]}
-    return dict.fromkeys(settings["tuning"].get("regimes", ["main"]), last)
+    found = {}
+    for regime in settings["tuning"].get("regimes", ["main"]):
+        own = settings["regimes"][regime].get("tuning_params", {}) if regime != "main" else {}
+        params = {**settings["tuning"]["params"], **own}
+        found[regime] = {
+            m: {"learning_rate": rate, "params": params[m][-1]} for m in settings["methods"]
+        }
+    return found
 
 
 def rows_of(settings: dict, choices: dict | None = None) -> dict:

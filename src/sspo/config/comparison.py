@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from sspo.config.names import DECIDING, MAIN
-from sspo.config.reading import JsonDict, Section, optional_setting, partial, refuse, setting
+from sspo.config.reading import JsonDict, Section, optional_setting, partial, setting
 from sspo.config.rollout import RolloutConfig
 from sspo.config.settings import AdvantageConfig, TrainConfig
 from sspo.config.study import Names, Rates
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 else:
     RolloutChanges, AdvantageChanges = partial(RolloutConfig), partial(AdvantageConfig)
     TrainChanges = partial(TrainConfig)
+
+
+# Method -> sets of its objective's parameters.
+ParamSets = dict[Name, Annotated[tuple[JsonDict, ...], Field(min_length=1)]]
 
 
 class Experiment(Section):
@@ -60,6 +64,9 @@ class Regime(Section):
     tuned: bool = setting("with the learning rate and parameters that the tuning chose")
     methods: Names | None = setting(
         "which of the experiment's methods it has; left out, all of them", default=None
+    )
+    tuning_params: ParamSets | None = setting(
+        "what its trials try instead of tuning.params, for the methods that it names", default=None
     )
     rollout: RolloutChanges | None = setting("what differs of rollout", default=None)
     advantages: AdvantageChanges | None = setting("what differs of advantages", default=None)
@@ -98,15 +105,4 @@ class Tuning(Section):
     accuracy: Literal["pass@1", "greedy"] = setting("what is compared")
     validations: int = setting("how many of a run's last validations are averaged", ge=1)
     learning_rates: Rates = setting("each is tried with each set of parameters")
-    params: dict[Name, Annotated[tuple[JsonDict, ...], Field(min_length=1)]] = setting(
-        "method -> sets of its objective's parameters"
-    )
-
-    @model_validator(mode="after")
-    def _methods_have_as_many_trials(self) -> Self:
-        counts = {name: len(sets) * len(self.learning_rates) for name, sets in self.params.items()}
-        if len({*counts.values()} - {len(self.learning_rates)}) > 1:
-            raise refuse(
-                f"params: every method needs the same number of trials, got {counts}; add or remove some"
-            )
-        return self
+    params: ParamSets = setting("method -> sets of its objective's parameters")

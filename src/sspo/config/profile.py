@@ -200,11 +200,6 @@ class Profile(Section):
                     f"regimes.{lost[0]}.tuned: neither this regime nor {MAIN} has trials; add one to "
                     "tuning.regimes"
                 )
-        methods, params = self.experiment.methods, self.tuning.params
-        if untried := [method for method in methods if method not in params]:
-            raise refuse(f"tuning.params: nothing to try for {untried[0]}; add an entry")
-        if unused := sorted(params.keys() - {*methods}):
-            raise refuse(f"tuning.params.{unused[0]}: no regime runs this method; remove the entry")
         for name in self.tuning.regimes:
             changes = plain(self.regimes[name].train or {}) if name != MAIN else {}
             train = {**plain(self.train), **changes}
@@ -215,6 +210,34 @@ class Profile(Section):
                     f"tuning.validations = {self.tuning.validations} exceeds the {most} validations of a "
                     f"run{where}; lower it or train.eval_every"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _methods_have_as_many_trials(self) -> Self:
+        if self.tuning is None:
+            return self
+        methods, rates = self.experiment.methods, len(self.tuning.learning_rates)
+        own = {name: regime.tuning_params for name, regime in self.regimes.items()}
+        sets = {"tuning.params": self.tuning.params}
+        sets |= {f"regimes.{name}.tuning_params": params for name, params in own.items() if params}
+        for where, params in sets.items():
+            if unused := sorted(params.keys() - {*methods}):
+                raise refuse(f"{where}.{unused[0]}: no regime runs this method; remove the entry")
+        for name in self.tuning.regimes:
+            tried = self.tried(name)
+            if untried := [method for method in methods if method not in tried]:
+                raise refuse(f"tuning.params: nothing to try for {untried[0]}; add an entry")
+            counts = {method: rates * len(params) for method, params in tried.items()}
+            if len({*counts.values()} - {rates}) > 1:
+                where = f"regimes.{name}.tuning_params" if own.get(name) else "tuning.params"
+                raise refuse(
+                    f"{where}: every method needs the same number of trials, got {counts}; add or "
+                    "remove some"
+                )
+        if lost := [name for name in own if own[name] and name not in self.tuning.regimes]:
+            raise refuse(
+                f"regimes.{lost[0]}.tuning_params: this regime has no trials; add it to tuning.regimes"
+            )
         return self
 
     @model_validator(mode="after")
@@ -269,6 +292,11 @@ class Profile(Section):
         if self.math_data:
             return ["train", "validation", *self.math_data.benchmarks]
         return [*(self.gym_data or self.task).splits]
+
+    def tried(self, regime: str) -> dict[str, tuple[JsonDict, ...]]:
+        """The sets of parameters among which a regime's trials choose, by method."""
+        own = self.regimes[regime].tuning_params if regime in self.regimes else None
+        return {**(self.tuning.params if self.tuning else {}), **(own or {})}
 
     def base_profile(self, name: str) -> Profile:
         """The configuration as a base model sees it.

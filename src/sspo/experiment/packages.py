@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from sspo.config.errors import ConfigError
 from sspo.config.installed import check_packages
@@ -38,12 +38,29 @@ def without_missing(profile: Profile, source: str) -> tuple[Profile, list[str]]:
             raise ConfigError(next(iter(missing.values())))
         changes: JsonDict = {"experiment": {"methods": rest}}
         if profile.tuning:
-            changes["tuning"] = {"params": {m: plain(profile.tuning.params[m]) for m in rest}}
+            changes["tuning"] = {"params": _without(missing, plain(profile.tuning.params))}
+        changes["regimes"] = {
+            name: _regime_without(missing, plain(regime))
+            for name, regime in profile.regimes.items()
+        }
         return profile.changed(**changes), [
             f"{method} is left out: {text}" for method, text in missing.items()
         ]
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def _without(missing: Container[str], by_method: JsonDict) -> JsonDict:
+    return {method: value for method, value in by_method.items() if method not in missing}
+
+
+def _regime_without(missing: Container[str], regime: JsonDict) -> JsonDict:
+    changes: JsonDict = {}
+    if regime.get("methods"):
+        changes["methods"] = [method for method in regime["methods"] if method not in missing]
+    if regime.get("tuning_params"):
+        changes["tuning_params"] = _without(missing, regime["tuning_params"])
+    return {**regime, **changes}
 
 
 def check_installed(

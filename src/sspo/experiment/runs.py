@@ -59,7 +59,7 @@ def _trials(profile: Profile, tuning: Tuning, name: str) -> tuple[list[RunConfig
     runs: list[RunConfig] = []
     trials: dict[str, list[JsonDict]] = {}
     for method in regime.methods or profile.experiment.methods:
-        pairs = product(tuning.learning_rates, tuning.params[method])
+        pairs = product(tuning.learning_rates, profile.tried(name)[method])
         for i, (rate, params) in enumerate(pairs):
             found = [
                 _rl_run(variant, method, (name, regime), tuning.base, seed, (i, rate, params))
