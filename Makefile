@@ -36,7 +36,7 @@ VERL := verl==0.9.1 ray==2.60.0 tensordict==0.15.3 accelerate==1.15.0 omegaconf=
   antlr4-python3-runtime==4.9.3 codetiming==1.4.0 orjson==3.13.0 msgpack==1.2.4 pyvers==0.2.3 cloudpickle==3.1.3
 
 .PHONY: help reproduce smoke demo evidence plan status report verify records restore reference check lint types test test-extras test-verl \
-  schema site coverage mutants fuzz bench audit environment vllm lora trl gym smollm2 notebook browser verl slurm \
+  schema write-docs audit-docs site coverage mutants fuzz bench audit environment vllm lora trl gym smollm2 notebook browser verl slurm \
   locks config clean
 
 help: ## this list
@@ -46,6 +46,8 @@ help: ## this list
 #:
 reproduce: environment config ## environment, data, base models, runs, evaluation, verdicts, figures
 	$(SNAKEMAKE)
+	@test ! -f $(RESULTS)/claims.json || \
+	  $(BIN)/python workflow/scripts/verdicts.py --results $(RESULTS) --figures $(FIGURES)
 
 smoke: ## every rule at tiny sizes, and one run through vLLM where that is installed
 	$(MAKE) reproduce CONFIG=smoke
@@ -96,8 +98,15 @@ reference: config ## copy a finished profile's figures, verdicts and tables to d
 	  cp $$trials docs/$(PROFILE)/trials_$$(basename $$(dirname $$trials)).csv; done
 	gzip -9nc $(RESULTS)/summary/metrics.csv > docs/$(PROFILE)/metrics.csv.gz
 
+DOCUMENTS := README.md docs/pilots.md
+write-docs: environment ## write the numbers of the documents anew from the records in docs/, by docs/templates
+	@$(BIN)/python workflow/scripts/write_docs.py --templates docs/templates $(DOCUMENTS)
+
+audit-docs: environment ## are the numbers of the documents those of the records?
+	@$(BIN)/python workflow/scripts/write_docs.py --templates docs/templates --check $(DOCUMENTS)
+
 #:
-check: lint types ## lint, types and the fast tests: before every commit
+check: lint types audit-docs ## lint, types, numbers of documents and the fast tests: before every commit
 	$(PYTEST) -m "not (slow or $(EXTRA_TESTS))"
 
 lint: environment ## style and import contracts

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sspo.evidence.page import claims_page
+from sspo.evidence.page import claims_page, last_lines
 from sspo.evidence.protocol import CLAIM_TEXT, load_protocol
 from sspo.evidence.report import claims_report
 from support.evidence_frames import make_runs
@@ -24,6 +24,18 @@ def report() -> dict:
 @pytest.fixture(scope="module")
 def page(report) -> str:
     return claims_page(report, LABELS)
+
+
+def test_a_pipeline_ends_with_every_verdict_and_where_everything_lies(report):
+    lines = last_lines(report, LABELS, "results/x", "figures/x").splitlines()
+    for claim, text in CLAIM_TEXT.items():
+        (line,) = [line for line in lines if line.strip().startswith(text)]
+        found = report["overall"][claim]
+        assert line.split(text)[1].split()[0] == found["verdict"].split()[0]
+        assert f"SSPO (sigmoid): {found['by_variant']['sspo']}" in line
+    for place in ("results/x/claims.md", "figures/x/", "results/x/overview.html"):
+        assert place in lines[-2]
+    assert "results/x/report.html" in lines[-1]
 
 
 def test_every_comparison_of_the_deciding_regime_is_a_row(report, page):

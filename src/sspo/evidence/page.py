@@ -57,6 +57,31 @@ def claims_page(report: JsonDict, labels: Mapping[str, str]) -> str:
     return "\n".join(parts)
 
 
+def last_lines(report: JsonDict, labels: Mapping[str, str], results: str, figures: str) -> str:
+    """What a pipeline ends with in a terminal: a line per claim, and where everything lies.
+
+    Args:
+        report: what ``claims_report`` returns.
+        labels: method -> name.
+        results: folder of the results.
+        figures: folder of the figures.
+    """
+    kinds = report["plan"]["deciding_regimes"]
+    regimes = [regime for regimes_of_kind in kinds.values() for regime in regimes_of_kind]
+    width = max(map(len, CLAIM_TEXT.values()))
+    lines = [f"Verdicts, decided in {', '.join(regimes)}:"]
+    for claim, text in CLAIM_TEXT.items():
+        found = report["overall"][claim]
+        variants = (f"{labels.get(v, v)}: {verdict}" for v, verdict in found["by_variant"].items())
+        lines.append(f"  {text:{width}}  {found['verdict']:9}  ({'; '.join(variants)})")
+    lines += [
+        f"Every comparison: {results}/claims.md. Figures and tables: {figures}/. One page with the"
+        f" curves: {results}/overview.html.",
+        f"`make report` writes everything into one file, {results}/report.html.",
+    ]
+    return "\n".join(lines)
+
+
 def _verdicts(report: JsonDict, labels: Mapping[str, str], regimes: Sequence[str]) -> str:
     """Claim x variant x kind and regime; the overall verdict is that of the deciding regimes."""
     rows = []
