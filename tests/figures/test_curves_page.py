@@ -110,7 +110,11 @@ def test_a_run_that_kept_no_responses_has_no_samples(tmp_path):
     assert run_samples(write_rollouts(tmp_path / "rollouts.jsonl.gz", 0)) == []
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{")[:-9], gzip.compress(b"{}")])
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"{", mtime=0)[:-9], gzip.compress(b"{}", mtime=0)],
+    ids=["no gzip", "cut off", "no list"],
+)
 def test_broken_rollouts_are_refused_by_name(tmp_path, content):
     file = tmp_path / "rollouts.jsonl.gz"
     file.write_bytes(content)

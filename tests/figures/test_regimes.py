@@ -166,6 +166,19 @@ def test_only_regimes_that_decide_stand_in_the_first_figure_and_first_in_the_las
     assert names["f16_verdicts"] == [*names["f0_differences"], "main"]
 
 
+def test_a_regime_whose_dose_is_not_known_is_told_by_its_pairs_alone(frames):
+    runs = frames["runs"].assign(
+        drift=np.nan, grpo_clip_share=np.nan, sequence_weight_distance=np.nan
+    )
+    texts = [
+        text.get_text()
+        for panel in load("f0_differences")({**frames, "runs": runs}, METHODS).axes
+        for text in panel.texts
+    ]
+    assert any(text.endswith("pairs") for text in texts)
+    assert not any(";" in text for text in texts)
+
+
 def test_comparisons_with_methods_of_ours_stand_below_all_others(frames):
     changed = frames["comparisons"].copy()
     ours = changed.query("regime == 'main' and sspo == 'sspo'")

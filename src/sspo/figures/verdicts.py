@@ -47,7 +47,10 @@ def draw_differences(frames: Frames, methods: Methods) -> Figure:
         return _nothing_to_compare()
     claims = [claim for claim in CLAIM_TEXT if claim in set(compared["claim"])]
     titles = [
-        (name, f"{_pairs(block)}; {rows.dose_text(runs[runs['regime'] == name])}")
+        (
+            name,
+            "; ".join(filter(None, (_pairs(block), rows.dose_text(runs[runs["regime"] == name])))),
+        )
         for name, block in blocks.items()
     ]
     heads = [_head(compared, claim, HEAD // len(claims)) for claim in claims]
