@@ -31,7 +31,7 @@ from setting import RUN
 
 from sspo.config.profile import Profile, read_profile
 from sspo.config.reading import parse, plain
-from sspo.config.settings import PretrainConfig, RunConfig
+from sspo.config.run import PretrainConfig, RunConfig
 from sspo.data.problems import Record, write_jsonl
 from sspo.data.tasks import make_splits
 from sspo.experiment.expand import expand_profile

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sspo.config.reading import read
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.data.problems import Record, read_problems
 
 RUN = "grpo-s0"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from setting import Setting
 
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.data.batching import batches
 from sspo.data.problems import Record
 from sspo.models.torch_setup import set_up_torch

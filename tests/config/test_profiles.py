@@ -8,7 +8,7 @@ import pytest
 
 from sspo.config.profile import check_profile
 from sspo.config.reading import parse
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.config.study import ExactStudyConfig
 from sspo.experiment.expand import expand_profile
 from sspo.objectives.losses import LOSSES

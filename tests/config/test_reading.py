@@ -9,7 +9,8 @@ import pytest
 from sspo.config import reading
 from sspo.config.errors import ConfigError
 from sspo.config.reading import load_json, parse, plain
-from sspo.config.settings import ComputeConfig, ModelConfig, RunConfig, SupervisedConfig
+from sspo.config.run import RunConfig
+from sspo.config.settings import ComputeConfig, ModelConfig, SupervisedConfig
 from sspo.config.study import EvaluationConfig
 from sspo.config.yaml_files import read_yaml
 from support.profiles import expand

@@ -9,7 +9,7 @@ import pytest
 
 from sspo.config.profile import check_profile
 from sspo.config.reading import parse, plain
-from sspo.config.settings import ControlConfig, PretrainConfig, RunConfig
+from sspo.config.run import ControlConfig, PretrainConfig, RunConfig
 from sspo.experiment.expand import expand_profile
 from support.profiles import expand, pinned
 

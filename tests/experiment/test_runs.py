@@ -10,7 +10,8 @@ import yaml
 from sspo.config.errors import ConfigError
 from sspo.config.profile import check_profile
 from sspo.config.reading import merged, parse, plain
-from sspo.config.settings import ModelConfig, RunConfig
+from sspo.config.run import RunConfig
+from sspo.config.settings import ModelConfig
 from sspo.experiment.expand import expand_profile
 from sspo.experiment.runs import control_runs, rl_runs, tuning_runs
 from sspo.models.policy import build_model

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from sspo.config.reading import parse
-from sspo.config.settings import ModelConfig, RunConfig
+from sspo.config.run import RunConfig
+from sspo.config.settings import ModelConfig
 from sspo.data.tasks import CHARACTERS, SplitSpec, TraceStyle, make_splits
 from sspo.models.policy import build_model, save_model
 from sspo.models.tokenizer import character_tokenizer

@@ -6,6 +6,7 @@ import json
 import torch
 
 from sspo.config.rollout import RolloutConfig
+from sspo.config.run import RunConfig
 from sspo.config.settings import (
     AdvantageConfig,
     ComputeConfig,
@@ -13,7 +14,6 @@ from sspo.config.settings import (
     ModelConfig,
     ObjectiveConfig,
     RewardConfig,
-    RunConfig,
     TrainConfig,
     ValidationConfig,
 )

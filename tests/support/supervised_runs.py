@@ -3,13 +3,8 @@
 from pathlib import Path
 
 from sspo.config.rollout import SamplingConfig
-from sspo.config.settings import (
-    ComputeConfig,
-    ControlConfig,
-    RewardConfig,
-    SupervisedConfig,
-    ValidationConfig,
-)
+from sspo.config.run import ControlConfig
+from sspo.config.settings import ComputeConfig, RewardConfig, SupervisedConfig, ValidationConfig
 from sspo.training.supervised import run_supervised
 
 PROBLEMS = [

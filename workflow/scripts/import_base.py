@@ -1,7 +1,7 @@
 """Take a published model as a base: fetch it, check it, save it as every other base model."""
 
 from sspo.config.reading import read
-from sspo.config.settings import ImportConfig
+from sspo.config.run import ImportConfig
 from sspo.models.policy import save_model
 from sspo.models.pretrained import checkpoint_files, load_published
 from sspo.pipeline.locks import hold_folder

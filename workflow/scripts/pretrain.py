@@ -1,7 +1,8 @@
 """Train the base model from scratch on worked solutions and save it as a Hugging Face checkpoint."""
 
 from sspo.config.reading import read
-from sspo.config.settings import PretrainConfig, TrackingConfig
+from sspo.config.run import PretrainConfig
+from sspo.config.settings import TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import build_model
 from sspo.models.tokenizer import make_tokenizer

@@ -1,7 +1,8 @@
 """Train one method with one seed by reinforcement learning, from the base checkpoint."""
 
 from sspo.config.reading import plain, read
-from sspo.config.settings import RunConfig, TrackingConfig
+from sspo.config.run import RunConfig
+from sspo.config.settings import TrackingConfig
 from sspo.models.policy import save_policy
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.closure import code_files

@@ -1,7 +1,8 @@
 """The supervised-only control: go on training the base model on worked solutions, without reward."""
 
 from sspo.config.reading import read
-from sspo.config.settings import ControlConfig, TrackingConfig
+from sspo.config.run import ControlConfig
+from sspo.config.settings import TrackingConfig
 from sspo.data.problems import read_problems
 from sspo.models.policy import load_model, load_tokenizer
 from sspo.models.torch_setup import set_up_torch

@@ -5,7 +5,8 @@ import shutil
 from sspo.backends.launch import join_processes, on_local_device, process_place
 from sspo.backends.trl_run import RunTrainer
 from sspo.config.reading import read
-from sspo.config.settings import RunConfig, TrackingConfig
+from sspo.config.run import RunConfig
+from sspo.config.settings import TrackingConfig
 from sspo.models.policy import load_model, save_model
 from sspo.models.torch_setup import set_up_torch
 from sspo.models.weights import plain_weights

@@ -8,7 +8,7 @@ from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
 from sspo.config.errors import ConfigError
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 
 
 def process_place() -> tuple[int, int]:

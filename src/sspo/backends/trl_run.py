@@ -34,7 +34,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from sspo.backends.launch import check_launch, process_place, shards_are_asked_for
 from sspo.config.errors import ConfigError
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.data.batching import batches, distinct
 from sspo.data.problems import Record
 from sspo.models.policy import ScoreBatch

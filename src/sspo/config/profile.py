@@ -30,8 +30,8 @@ from sspo.config.reading import (
     setting,
 )
 from sspo.config.rollout import RolloutConfig
+from sspo.config.run import PIECES
 from sspo.config.settings import (
-    PIECES,
     AdvantageConfig,
     CheckpointConfig,
     ComputeConfig,

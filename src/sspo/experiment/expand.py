@@ -16,7 +16,7 @@ from sspo.config.launch_file import read_launch
 from sspo.config.names import BASE, base_place
 from sspo.config.profile import Profile
 from sspo.config.reading import JsonDict, Section, parse, plain
-from sspo.config.settings import ImportConfig, PretrainConfig, RunConfig
+from sspo.config.run import ImportConfig, PretrainConfig, RunConfig
 from sspo.config.study import (
     EvaluationRun,
     ExactStudyConfig,

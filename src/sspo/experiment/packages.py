@@ -9,7 +9,8 @@ from sspo.config.errors import ConfigError
 from sspo.config.installed import check_packages
 from sspo.config.profile import Profile
 from sspo.config.reading import JsonDict, plain
-from sspo.config.settings import RunConfig, TrackingConfig
+from sspo.config.run import RunConfig
+from sspo.config.settings import TrackingConfig
 from sspo.config.study import EvaluationConfig
 from sspo.experiment.runs import rl_runs
 

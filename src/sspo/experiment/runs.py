@@ -15,7 +15,8 @@ from sspo.config.names import BASE, CONTROL, MAIN, TUNING
 from sspo.config.profile import Profile
 from sspo.config.reading import JsonDict, merged, parse, plain
 from sspo.config.rollout import SamplingConfig
-from sspo.config.settings import ComputeConfig, ControlConfig, RunConfig
+from sspo.config.run import ControlConfig, RunConfig
+from sspo.config.settings import ComputeConfig
 from sspo.config.study import TuningConfig
 from sspo.experiment.objectives import check_params
 

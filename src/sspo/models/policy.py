@@ -21,7 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Q
 from transformers.models.qwen3 import Qwen3ForCausalLM
 
 from sspo.config.errors import ConfigError, first_line
-from sspo.config.settings import ModelConfig, RunConfig
+from sspo.config.run import RunConfig
+from sspo.config.settings import ModelConfig
 from sspo.models.architectures import changed_logits
 from sspo.models.weights import merge_adapters
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sspo.config.settings import PretrainConfig
+from sspo.config.run import PretrainConfig
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 

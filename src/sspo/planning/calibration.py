@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from sspo.config.reading import parse
-from sspo.config.settings import PretrainConfig, RunConfig
+from sspo.config.run import PretrainConfig, RunConfig
 from sspo.config.study import TaskDataConfig
 from sspo.data.problems import Record, read_problems
 from sspo.data.tasks import make_splits

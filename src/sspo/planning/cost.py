@@ -15,7 +15,7 @@ from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from sspo.config.names import base_places, data_place
 from sspo.config.profile import read_profile
 from sspo.config.reading import JsonDict, load_json, parse
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.experiment.expand import expand_profile
 from sspo.experiment.packages import missing_packages
 from sspo.pipeline.provenance import hardware

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.data.batching import micro_batches
 from sspo.data.problems import Record
 from sspo.models.policy import ScoreBatch

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from sspo.config.errors import ConfigError
 from sspo.config.reading import JsonDict, load_json, parse, plain
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.models.policy import ScoreBatch, load_policy, save_model
 from sspo.models.weights import merge_adapters
 from sspo.objectives.advantages import mask_off_policy

@@ -14,7 +14,7 @@ from itertools import chain
 import torch
 
 from sspo.config.reading import JsonDict
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.rewards.base import Reward
 from sspo.rollout.engine import Completion
 from sspo.training.minibatches import RECORDED, Rollout, recorded, split_rollout, take_over

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.data.problems import Record, check_lengths, read_problems
 from sspo.models.policy import load_policy, load_reference, load_tokenizer
 from sspo.rewards.base import RewardFunction, check_golds

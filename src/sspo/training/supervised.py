@@ -8,7 +8,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from sspo.config.settings import ControlConfig, PretrainConfig, SupervisedConfig
+from sspo.config.run import ControlConfig, PretrainConfig
+from sspo.config.settings import SupervisedConfig
 from sspo.data.batching import batches, micro_batches
 from sspo.data.problems import Record, check_lengths, write_jsonl
 from sspo.models.policy import ScoreBatch, save_model, score

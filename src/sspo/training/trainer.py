@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.data.batching import batches, distinct
 from sspo.data.problems import Record
 from sspo.models.prompts import encode_prompts

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sspo.config.settings import RunConfig
+from sspo.config.run import RunConfig
 from sspo.models.policy import ScoreBatch, score
 from sspo.models.weights import plain_weights
 from sspo.objectives.advantages import mask_off_policy
