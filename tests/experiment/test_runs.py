@@ -13,7 +13,7 @@ from sspo.config.reading import merged, parse, plain
 from sspo.config.run import RunConfig
 from sspo.config.settings import ModelConfig
 from sspo.experiment.expand import expand_profile
-from sspo.experiment.runs import control_runs, rl_runs, tuning_runs
+from sspo.experiment.runs import control_runs, rl_runs, tries_gates, tuning_runs
 from sspo.models.policy import build_model
 from support.paths import PROFILES
 
@@ -216,6 +216,13 @@ def test_parameters_for_a_regime_without_trials_are_refused():
         ConfigError, match=r"regimes.stale.tuning_params: this regime has no trials"
     ):
         expand(config)
+
+
+def test_a_grid_has_several_gates_and_several_temperatures_for_one_method():
+    other = [{"gate": "log_tanh", "tau_pos": 1.0, "tau_neg": 1.0}]
+    assert tries_gates({"grpo": CLIPS, "sspo": [*GATES, *other]})
+    assert not tries_gates({"grpo": CLIPS, "sspo": GATES, "sspo_arctan": other})
+    assert not tries_gates({"sspo": [GATES[0], GATES[0]]})
 
 
 def test_the_control_accompanies_the_main_regime_on_each_base():

@@ -1,5 +1,7 @@
 """Figures and tables of several regimes show the frames' own numbers."""
 
+import json
+
 import matplotlib.colors
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 from sspo.evidence.intervals import mean_interval
 from sspo.evidence.protocol import CLAIM_TEXT
 from sspo.figures.inputs import regimes_of, short_params
-from sspo.figures.regimes import DOSES, EFFECTS, MASSES, SWEPT
+from sspo.figures.regimes import DOSES, EFFECTS, MASSES, SWEPT, gate_grid
 from sspo.figures.registry import load
 from sspo.figures.verdicts import LOOKS, pair_differences
 from support.evidence_frames import evidence_frames, make_steps
@@ -87,9 +89,51 @@ def test_tuning_lines_rise_with_the_learning_rate_and_the_choice_is_circled(fram
         part = part.sort_values("learning_rate")
         assert list(line.get_xdata()) == list(part["learning_rate"])
         assert list(line.get_ydata()) == list(part["score"])
+    ends = [s for c in panel.collections if c.get_gid() == "sspo runs" for s in c.get_segments()]
+    drawn_ends = sorted((x, low, high) for (x, low), (_, high) in ends)
+    assert drawn_ends == sorted(
+        map(tuple, trials[["learning_rate", "lowest", "highest"]].to_numpy())
+    )
     best = trials[trials["chosen"]]
     circle = panel.lines[-1]
     assert (circle.get_xdata()[0], circle.get_ydata()[0]) == (1e-4, best["score"].iloc[0])
+
+
+def test_the_surface_has_the_score_of_every_gate_and_temperature_that_was_tried():
+    cells = {
+        ("sigmoid", 1.0): 0.5,
+        ("sigmoid", 2.0): 0.7,
+        ("log_tanh", 0.5): 0.2,
+        ("log_tanh", 2.0): 0.9,
+    }
+    sets = [({"gate": g, "tau_pos": t, "tau_neg": t}, score) for (g, t), score in cells.items()]
+    sets += [({"gate": "sigmoid", "tau_pos": 1.0, "tau_neg": 2.0}, 0.1)]  # not of the grid
+    sets += [({"gate": "log_tanh", "tau_pos": 1.0, "tau_neg": 1.0, "power": 0.5}, 0.1)]
+    common = {
+        "regime": "stale16",
+        "learning_rate": 1e-4,
+        "lowest": 0,
+        "highest": 1,
+        "chosen": False,
+    }
+    trials = pd.DataFrame(
+        [{**common, "method": "sspo", "params": json.dumps(p), "score": s} for p, s in sets]
+        + [{**common, "method": "grpo", "params": '{"clip_low": 0.2}', "score": 0.4}]
+    )
+    assert list(gate_grid(trials)["score"]) == [*cells.values()]
+    figure = load("f17_surface")({"trials": trials}, METHODS)
+    panel = figure.axes[0]
+    (image,) = panel.images
+    assert panel.get_title() == "stale16, SSPO"
+    taus = [label.get_text() for label in panel.get_xticklabels()]
+    gates = [label.get_text() for label in panel.get_yticklabels()]
+    assert (taus, gates) == (["0.5", "1", "2"], ["sigmoid", "log-tanh"])
+    expected = [[np.nan, 0.5, 0.7], [0.2, np.nan, 0.9]]
+    assert np.allclose(np.asarray(image.get_array().filled(np.nan)), expected, equal_nan=True)
+    assert sorted(t.get_text() for t in panel.texts) == ["0.20", "0.50", "0.70", "0.90"]
+    alone = trials[trials["method"] == "grpo"]
+    (empty,) = load("f17_surface")({"trials": alone}, METHODS).axes
+    assert empty.texts[0].get_text().split() == ["no", "gates", "by", "temperature"]
 
 
 def test_gradient_mass_has_bars_with_intervals_in_regimes_in_which_responses_grow_stale(frames):

@@ -274,10 +274,11 @@ def test_supervised_control_is_drawn_beside_the_accuracy_only():
     assert [list(x) for x, _ in control] == [[0, 4, 8, 12]]
 
 
-# Colours of f0 and f16 are verdicts, and their rows name the methods; f15 has bars.
-@pytest.mark.parametrize(
-    "name", sorted(FIGURES.keys() - {"f0_differences", "f15_gradient_mass", "f16_verdicts"})
-)
+# Colours of f0 and f16 are verdicts, and their rows name the methods; f15 has bars, and f17 is a heat map.
+OTHER_COLOURS = {"f0_differences", "f15_gradient_mass", "f16_verdicts", "f17_surface"}
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES.keys() - OTHER_COLOURS))
 def test_a_method_keeps_its_colour_in_every_figure(name):
     figure = drawn(name)
     for method in RUN:

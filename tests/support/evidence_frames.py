@@ -61,7 +61,8 @@ def make_trials(methods) -> pd.DataFrame:
          "score": rng.random(), "chosen": (rate, clip) == (1e-4, 0.2)}
         for m in methods for rate in (2e-4, 5e-5, 1e-4) for clip in (0.2, 0.4)
     ]  # fmt: skip
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    return frame.assign(lowest=frame["score"] - 0.1, highest=frame["score"] + 0.05)
 
 
 def evidence_frames(methods, plan_file, seeds: int = 3) -> dict[str, pd.DataFrame]:

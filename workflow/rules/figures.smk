@@ -1,4 +1,4 @@
-from sspo.experiment.runs import measures_kl
+from sspo.experiment.runs import measures_kl, tries_gates
 from sspo.figures.registry import module_of
 
 # Figure -> (files it is drawn from, what it shows).
@@ -44,6 +44,8 @@ if "regimes" in config:
 if "tuning" in config:
     trials = [f"{place}/trials" for place in TRIALS]
     FIGURE_SOURCES["f12_tuning"] = (trials, "validation accuracy of every trial")
+    if tries_gates(config["tuning"]["params"]):
+        FIGURE_SOURCES["f17_surface"] = (trials, "validation accuracy by gate and temperature")
     TABLE_SOURCES["t3_tuning"] = (trials, "every trial and what was chosen")
 if "exact_study" in CONFIGS:
     FIGURE_SOURCES["f13_exact"] = (

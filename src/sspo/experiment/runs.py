@@ -7,8 +7,9 @@ others. A run's name says what is not the main thing: ``sspo-s0``, ``sspo-stale1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 from sspo.config.comparison import Regime, Tuning
 from sspo.config.names import BASE, CONTROL, MAIN, TUNING
@@ -99,6 +100,13 @@ def sampling(profile: Profile) -> SamplingConfig:
 def measures_kl(train: Mapping[str, float]) -> bool:
     """Whether a run with this ``train`` section records its KL to the initial policy at all."""
     return train["kl_coefficient"] > 0.0 or 0 < train["kl_every"] <= train["steps"]
+
+
+def tries_gates(params: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+    """Whether trials with these parameters make a grid of gates and temperatures for some method."""
+    keys = ("gate", "tau_pos")
+    grids = ([{p[key] for p in sets if key in p} for key in keys] for sets in params.values())
+    return any(min(map(len, grid)) > 1 for grid in grids)
 
 
 def _regimes(profile: Profile) -> dict[str, Regime]:

@@ -27,9 +27,9 @@ def last_validations(records: Records, config: TuningConfig) -> list[float]:
     return found[-config.validations :]
 
 
-def trial_score(trial: Trial, records: Mapping[str, Records], config: TuningConfig) -> float:
-    """Mean accuracy over the last validations of a trial's runs."""
-    return float(np.mean([last_validations(records[run], config) for run in trial.runs]))
+def run_scores(trial: Trial, records: Mapping[str, Records], config: TuningConfig) -> list[float]:
+    """Mean accuracy over the last validations of each of a trial's runs."""
+    return [float(np.mean(last_validations(records[run], config))) for run in trial.runs]
 
 
 def choose(config: TuningConfig, records: Mapping[str, Records]) -> list[JsonDict]:
@@ -40,22 +40,26 @@ def choose(config: TuningConfig, records: Mapping[str, Records]) -> list[JsonDic
         records: run -> records of its ``metrics.jsonl``.
 
     Returns:
-        Rows with method, trial, learning_rate, params, score, chosen.
+        Rows with method, trial, learning_rate, params, score (the mean over its runs), lowest and
+        highest (of its runs), chosen.
     """
     rows = []
     for method, trials in config.trials.items():
-        scores = [trial_score(trial, records, config) for trial in trials]
-        best = int(np.argmax(scores))
+        scores = [run_scores(trial, records, config) for trial in trials]
+        means = [float(np.mean(of_runs)) for of_runs in scores]
+        best = int(np.argmax(means))
         rows += [
             {
                 "method": method,
                 "trial": i,
                 "learning_rate": trial.learning_rate,
                 "params": trial.params,
-                "score": score,
+                "score": means[i],
+                "lowest": min(scores[i]),
+                "highest": max(scores[i]),
                 "chosen": i == best,
             }
-            for i, (trial, score) in enumerate(zip(trials, scores, strict=True))
+            for i, trial in enumerate(trials)
         ]
     return rows
 

@@ -22,6 +22,8 @@ TRIAL = (
     "learning_rate",
     "params",
     "score",
+    "lowest",
+    "highest",
     "chosen",
 )  # of a row per tuning trial
 PAIR = ["base", "seed"]  # runs that have these in common are compared

@@ -1,4 +1,4 @@
-"""Figures that compare regimes, and the trials of their tuning (F8, F10, F11, F12, F15).
+"""Figures that compare regimes, and the trials of their tuning (F8, F10, F11, F12, F15, F17).
 
 All base models are pooled. Frames: ``runs``, a row per run; ``metrics``, per run and step; ``trials``, per
 tuning trial.
@@ -6,6 +6,7 @@ tuning trial.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,10 @@ def _draw_trials(panel: Axes, trials: DataFrame, look: style.Look, name: str) ->
     for dashes, params in zip(("-", "--", ":", "-."), trials["params"].unique(), strict=False):
         line: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 3}
         line |= {"gid": name, "linestyle": dashes, "label": short_params(params)}
-        panel.plot("learning_rate", "score", data=ordered[ordered["params"] == params], **line)
+        part = ordered[ordered["params"] == params]
+        panel.plot("learning_rate", "score", data=part, **line)
+        ends = {"colors": look.color, "linewidths": 0.8, "alpha": 0.6, "gid": f"{name} runs"}
+        panel.vlines(part["learning_rate"], part["lowest"], part["highest"], **ends)
     circle = {"markersize": 9, "fillstyle": "none", "color": "black", "label": ""}
     panel.plot("learning_rate", "score", "o", data=ordered[ordered["chosen"]], **circle)
     panel.set_xscale("log")
@@ -110,6 +114,52 @@ def _draw_trials(panel: Axes, trials: DataFrame, look: style.Look, name: str) ->
     panel.xaxis.set_major_formatter(lambda rate, _: f"{1e5 * rate:g}")
     panel.xaxis.set_minor_locator(NullLocator())
     panel.legend(loc="lower left", fontsize=7, handlelength=2.2)
+
+
+@style.drawn_from(trials=TRIAL)
+def draw_surface(frames: Frames, methods: Methods) -> Figure:
+    """F17: validation accuracy by gate and temperature, a panel per regime and method with such a grid."""
+    trials = gate_grid(frames["trials"])
+    blocks = list(trials.groupby(["regime", "method"], sort=False))
+    if not blocks:
+        figure = style.new_figure(1.0)
+        panel = figure.subplots()
+        panel.set_axis_off()
+        style.note_empty(panel, "no gates by temperature")
+        return figure
+    figure = style.new_figure(2.9 * len(blocks))
+    limits = {"vmin": trials["score"].min(), "vmax": trials["score"].max(), "cmap": "viridis"}
+    panels = figure.subplots(len(blocks), squeeze=False)[:, 0]
+    for panel, ((regime, method), part) in zip(panels, blocks, strict=True):
+        grid = part.pivot_table(index="gate", columns="tau", values="score", sort=False)
+        grid = grid[sorted(grid)]
+        image = panel.imshow(grid, aspect="auto", **limits)
+        panel.set_xticks(range(grid.shape[1]), [f"{tau:g}" for tau in grid])
+        panel.set_yticks(range(len(grid)), [gate.replace("_", "-") for gate in grid.index])
+        panel.grid(False)
+        middle = (limits["vmin"] + limits["vmax"]) / 2
+        for i, j in np.ndindex(grid.shape):
+            score = grid.iloc[i, j]
+            if np.isfinite(score):
+                color = "black" if score > middle else "white"
+                panel.text(j, i, f"{score:.2f}", ha="center", va="center", color=color, size=7)
+        label = methods[method]["label"]
+        panel.set(title=f"{regime}, {label}", xlabel="temperature tau", ylabel="gate")
+    figure.colorbar(image, ax=panels, label="validation pass@1 over training")
+    return figure
+
+
+def gate_grid(trials: DataFrame) -> DataFrame:
+    """The trials that differ in gate and tau alone, with these two as columns, of methods with a grid."""
+    params = trials["params"].map(json.loads)
+    plain = params.map(
+        lambda p: p.keys() == {"gate", "tau_pos", "tau_neg"} and p["tau_pos"] == p["tau_neg"]
+    )
+    rows = trials[plain].assign(
+        gate=[p["gate"] for p in params[plain]], tau=[p["tau_pos"] for p in params[plain]]
+    )
+    counts = rows.groupby(["regime", "method"])[["gate", "tau"]].transform("nunique")
+    return rows[(counts > 1).all(axis=1)]
 
 
 @style.drawn_from(metrics=(*CURVE, "regime", "log_ratio_rms", *MASSES))

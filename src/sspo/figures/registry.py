@@ -26,6 +26,7 @@ FIGURES = {
     "f14_staleness": "exact.draw_staleness",
     "f15_gradient_mass": "regimes.draw_gradient_mass",
     "f16_verdicts": "verdicts.draw_verdicts",
+    "f17_surface": "regimes.draw_surface",
 }
 TABLES = {
     "t1_benchmarks": "tables.tabulate_benchmarks",
