@@ -71,14 +71,14 @@ def test_rows_are_those_with_every_value():
         rows(frame, method="a", seed=3)
 
 
-TEMPLATES = sorted(path for path in (ROOT / "docs/templates").glob("*.md") if path.stem != "macros")
+TEMPLATES = sorted(
+    path for path in (ROOT / "docs/templates").iterdir() if "macros" not in path.name
+)
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=[path.name for path in TEMPLATES])
+@pytest.mark.parametrize("template", TEMPLATES, ids=[path.stem for path in TEMPLATES])
 def test_the_numbers_of_our_documents_are_those_of_the_records(template):
-    document = (
-        ROOT / template.name if template.name == "README.md" else ROOT / "docs" / template.name
-    )
+    document = ROOT / ("" if template.stem == "README.md" else "docs") / template.stem
     text = document.read_text(encoding="utf-8")
     assert "<!-- numbers: " in text
     assert fill(text, template, ROOT) == text

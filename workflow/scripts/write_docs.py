@@ -21,7 +21,7 @@ def main() -> None:
     given = parser.parse_args()
     for path in given.documents:
         text = path.read_text(encoding="utf-8")
-        new = fill(text, given.templates / path.name, Path.cwd())
+        new = fill(text, given.templates / f"{path.name}.jinja", Path.cwd())
         if new == text:
             continue
         if given.check:

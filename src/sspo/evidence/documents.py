@@ -1,6 +1,6 @@
 """Numbers in documents: templates take them from files of the repository, so that none is typed by hand.
 
-A document marks what a macro of its template writes. The template has the document's name:
+A document, such as ``pilots.md``, marks what a macro of its template, ``pilots.md.jinja``, writes:
 
     <!-- numbers: MACRO -->
     ...
