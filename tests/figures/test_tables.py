@@ -1,6 +1,7 @@
 """Tables hold the frames' own numbers, as Markdown, HTML and CSV, and text in them is never markup."""
 
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -81,7 +82,7 @@ class Page(HTMLParser):
         self.cells += [""] if tag in ("td", "th") else []
 
     def handle_data(self, data):
-        if self.cells and self.tags[-1] in ("td", "th", "b"):
+        if self.cells and self.tags[-1] in ("td", "th", "b", "i"):
             self.cells[-1] += data.strip()
             self.bold += [data] if self.tags[-1] == "b" else []
 
@@ -229,6 +230,21 @@ def test_the_tuning_table_has_a_row_per_parameter_set_and_the_choice_in_bold(fra
     ]
     chosen = [f"{100.0 * score:.1f}" for score in frames["trials"].query("chosen")["score"]]
     assert bold_texts(table) == chosen
+
+
+def test_a_trial_that_is_hardly_behind_the_chosen_one_is_a_tie(frames):
+    trials = frames["trials"].query("method == 'sapo'").copy()
+    best = trials.loc[trials["chosen"], "score"].item()
+    others = trials.index[~trials["chosen"]]
+    trials.loc[others, "score"] = best - 0.5
+    trials.loc[others[0], "score"] = best - 0.019
+    trials.loc[others[1], "score"] = best - 0.021
+    table = load("t3_tuning")({**frames, "trials": trials}, METHODS)
+    tie = f"{100 * (best - 0.019):.1f}"
+    markdown = as_markdown(table)
+    assert re.findall(r"(?<!\*)\*(\d+\.\d)\*(?!\*)", markdown) == [tie]
+    assert f"<i>{tie}</i>" in as_html(table, TEMPLATE.read_text())
+    assert markdown.count("**") == 4  # the name and the choice
 
 
 def test_the_trials_of_several_regimes_are_told_apart(frames):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Template
 from pandas import DataFrame, concat, isna
 
@@ -24,6 +25,7 @@ class Table:
         note: how to read it.
         values: text, numbers and ``Interval``s; the first column names the section of a row.
         bold: what stands out: True and False for some columns of ``values``, on the same index.
+        italic: what comes next to it, in the same form.
         formats: column -> format of its numbers; "" is the key for all others.
     """
 
@@ -31,6 +33,7 @@ class Table:
     note: str
     values: DataFrame
     bold: DataFrame = field(default_factory=DataFrame)
+    italic: DataFrame = field(default_factory=DataFrame)
     formats: Mapping[str, str] = field(default_factory=dict)
 
     def texts(self) -> DataFrame:
@@ -54,7 +57,8 @@ def save(table: Table, stem: Path, template: Path) -> list[Path]:
 def as_markdown(table: Table) -> str:
     """A title, a table in which every section begins with a row of its name, and the note."""
     texts = table.texts().map(lambda text: re.sub(r"([\\`*|<$])", r"\\\1", text))
-    texts = texts.where(~_whole(table.bold, texts), "**" + texts + "**")
+    for mask, mark in ((table.bold, "**"), (table.italic, "*")):
+        texts = texts.where(~_whole(mask, texts), mark + texts + mark)
     section, *columns = texts
     parts = []
     for name, rows in texts.groupby(section, sort=False):
@@ -69,11 +73,12 @@ def as_html(table: Table, template: str) -> str:
     """A page that needs no other file; text of the table is never markup."""
     texts = table.texts()
     section, *columns = texts
-    bold = _whole(table.bold, texts)[columns].to_numpy()
+    bold, italic = (_whole(m, texts)[columns].to_numpy() for m in (table.bold, table.italic))
+    tags = np.where(bold, "b", np.where(italic, "i", ""))
     sections = [
         (
             name,
-            [list(zip(texts.loc[i, columns], bold[i], _numeric(table), strict=True)) for i in rows],
+            [list(zip(texts.loc[i, columns], tags[i], _numeric(table), strict=True)) for i in rows],
         )
         for name, rows in texts.groupby(section, sort=False).groups.items()
     ]
@@ -102,8 +107,8 @@ def show(value: object, spec: str) -> str:
     return str(value)
 
 
-def _whole(bold: DataFrame, texts: DataFrame) -> DataFrame:
-    return bold.reindex_like(texts).eq(True)
+def _whole(mask: DataFrame, texts: DataFrame) -> DataFrame:
+    return mask.reindex_like(texts).eq(True)
 
 
 def _numeric(table: Table) -> list[bool]:

@@ -16,6 +16,7 @@ from sspo.figures.markup import Table
 
 EFFECTS = ["area", "drawdown", "test_pass@1", "test_greedy", "hard_pass@1"]
 CONTRASTS = ["level", "gate", "interaction"]
+TIE = 2.0  # points: trials that are closer to the best one are told apart by chance
 OUTCOMES = ["area", "late_rise", "test_pass@1", "hard_pass@1", "drawdown", "collapsed",
             "final_entropy", "final_kl", "test_response_tokens", "test_truncated", "drift",
             "grpo_clip_share", "sequence_weight_distance", "engine_logprob_gap_mean"]  # fmt: skip
@@ -180,18 +181,21 @@ def tabulate_tuning(frames: Frames, methods: Methods) -> Table:
         parameters=trials["params"].map(inputs.short_params),
         score=100.0 * trials["score"],
     )
+    best = trials["score"].where(trials["chosen"]).groupby([trials["regime"], trials["method"]])
+    trials["tie"] = (best.transform("max") - trials["score"] < TIE) & ~trials["chosen"].astype(bool)
     several = trials["regime"].nunique() > 1
     rows = [*(["regime"] if several else []), "method", "parameters"]
-    cells = trials.set_index([*rows, "learning_rate"])[["score", "chosen"]]
+    cells = trials.set_index([*rows, "learning_rate"])[["score", "chosen", "tie"]]
     wide = (
         cells.unstack(sort=False).sort_index(axis="columns").rename(columns="{:g}".format, level=1)
     )
     return Table(
         "Tuning trials",
         "Columns: learning rate. Validation pass@1 in %, mean over training and over the runs of a trial. "
-        "Bold: chosen. The first row of a method has its published or default parameters.",
+        f"Bold: chosen. Italic: less than {TIE:g} points behind it, a tie.",
         wide["score"].reset_index(),
         bold=wide["chosen"].reset_index(drop=True),
+        italic=wide["tie"].reset_index(drop=True),
         formats={"": ".1f"},
     )
 
