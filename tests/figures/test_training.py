@@ -217,11 +217,23 @@ def test_differences_are_paired_by_seed_and_have_a_t_interval(name, column, miss
     assert list(line.get_ydata()) == pytest.approx(list(differences.mean(axis="columns")))
     (band,) = [c for c in panel.collections if c.get_gid() == "sspo"]
     edges = {round(y, 9) for y in band.get_paths()[0].vertices[:, 1]}
-    low, high = panel.get_ylim()
     for values in differences.to_numpy():
-        ends = mean_interval(values)[1:]
-        assert {round(end, 9) for end in ends} <= edges
-        assert all(low <= end <= high for end in ends)
+        assert {round(end, 9) for end in mean_interval(values)[1:]} <= edges
+
+
+def test_one_method_that_varies_does_not_flatten_the_differences_of_the_others():
+    frames = make_frames()
+    calm = load("f2_reward")(frames, METHODS).axes[-1].get_ylim()
+    metrics = frames["metrics"]
+    wild = metrics["method"].eq("sspo") & metrics["seed"].eq(metrics["seed"].min())
+    assert wild.any()
+    sign = np.where(metrics["step"] % 2 == 0, 1.0, -1.0)
+    frames["metrics"] = metrics.assign(reward=metrics["reward"] + wild * sign * 3.0)
+    panel = load("f2_reward")(frames, METHODS).axes[-1]
+    low, high = panel.get_ylim()
+    bands = {c.get_gid(): c.get_paths()[0].vertices[:, 1] for c in panel.collections}
+    assert bands["sspo"].max() > high and bands["sspo"].min() < low
+    assert high - low < calm[1] - calm[0] + 4.0 < bands["sspo"].max() - bands["sspo"].min()
 
 
 def test_pairs_share_the_base_model_and_a_method_without_pairs_has_no_difference():

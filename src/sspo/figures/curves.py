@@ -3,7 +3,8 @@
 Data are drawn as measured: no smoothing, no cutting. Thin lines are runs, and thick ones the mean over the
 runs of all base models, at the steps where every run of the method has a value. Differences are taken
 between runs of the same base model and seed, and their bands are 95 % t intervals over these pairs. Axes
-hold whatever is drawn, bands included.
+hold all lines. A band is cut off where it is far wider than most: with three pairs a single method that
+varies would otherwise flatten all the others.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from sspo.config.names import CONTROL
 from sspo.evidence.intervals import mean_interval
@@ -88,7 +89,7 @@ def draw_differences(
 ) -> None:
     """Every method's mean paired difference from the reference, and its interval as a band."""
     panel.axhline(0.0, color=shown[reference].color, linewidth=1.0)
-    empty = True
+    curves = []
     for i, (name, look) in enumerate(shown.items()):
         curve = difference_curve(metrics, name, reference, column)
         if name == reference or curve.empty:
@@ -96,9 +97,19 @@ def draw_differences(
         band = {"color": look.color, "alpha": BAND_ALPHA, "linewidth": 0, "gid": name}
         panel.fill_between(curve.index, curve["low"], curve["high"], **band)
         panel.plot(curve.index, curve["mean"], **_line(i, len(shown), len(curve), look), gid=name)
-        empty = False
-    if empty:
+        curves.append(curve)
+    if not curves:
         style.note_empty(panel, "no pairs")
+        return
+    if panel.get_yscale() == "linear":
+        _leave_out_wide_bands(panel, concat(curves))
+
+
+def _leave_out_wide_bands(panel: Axes, drawn: DataFrame) -> None:
+    """Limits with all means, and beyond them room for half of the bands around the outermost ones."""
+    room = ((drawn["high"] - drawn["low"]) / 2).median()
+    if room > 0.0:
+        panel.set_ylim(min(drawn["mean"].min(), 0.0) - room, max(drawn["mean"].max(), 0.0) + room)
 
 
 def by_regime(parts: Sequence[Part], control: bool = False) -> Callable[[Frames, Methods], Figure]:
