@@ -98,7 +98,7 @@ reference: config ## copy a finished profile's figures, verdicts and tables to d
 	  cp $$trials docs/$(PROFILE)/trials_$$(basename $$(dirname $$trials)).csv; done
 	gzip -9nc $(RESULTS)/summary/metrics.csv > docs/$(PROFILE)/metrics.csv.gz
 
-DOCUMENTS := README.md docs/pilots.md docs/analysis-plan.md
+DOCUMENTS := README.md docs/pilots.md docs/analysis-plan.md docs/cards.md
 write-docs: environment ## write the numbers of the documents anew from the records in docs/, by docs/templates
 	@$(BIN)/python workflow/scripts/write_docs.py --templates docs/templates $(DOCUMENTS)
 
