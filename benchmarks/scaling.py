@@ -96,6 +96,10 @@ def measure(point: dict[str, object]) -> dict[str, object]:
             logprobs.sum().backward()
         model.zero_grad()
 
+    sampled, trained = (batch * length / fastest(work) for work in (sample, train))
+    memory = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )  # before large tensors are copied
     weights = sum(p.numel() for p in model.parameters())
     flops, copied = matmul_rate(), copy_rate()
     cache = 2 * 4 * layers * hidden * batch * (PROMPT + length / 2)  # bytes, half full
@@ -103,11 +107,13 @@ def measure(point: dict[str, object]) -> dict[str, object]:
     return {
         **point,
         "parameters": weights,
-        "sampled_per_s": batch * length / fastest(sample),
+        "sampled_per_s": sampled,
         "sampled_limit": batch / step,
-        "trained_per_s": batch * length / fastest(train),
+        "trained_per_s": trained,
         "trained_limit": length / (PROMPT + length) * flops / (6 * weights),
-        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory_mib": memory,
+        "matmul_gflops": flops / 1e9,
+        "copy_gb_per_s": copied / 1e9,
     }
 
 
@@ -159,6 +165,10 @@ def draw(rows: list[dict], path: Path) -> None:
                 lower.set_xticks(x, [f"{value:,}" for value in x])
                 lower.xaxis.set_minor_locator(NullLocator())
         panels[0, 0].set_ylabel("response tokens per second")
+        panels[1, 0].set_yticks(
+            [500, 1000, 2000, 4000, 8000], ["500", "1,000", "2,000", "4,000", "8,000"]
+        )
+        panels[1, 0].yaxis.set_minor_locator(NullLocator())
         panels[1, 0].set_ylabel("peak memory of\nthe process (MiB)")
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
