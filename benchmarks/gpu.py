@@ -22,12 +22,11 @@ import importlib.util
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
 import transformers
-from setting import RUN
+from setting import RUN, matmul_rate
 
 from sspo.config.profile import Profile, read_profile
 from sspo.config.reading import parse, plain
@@ -35,7 +34,7 @@ from sspo.config.run import PretrainConfig, RunConfig
 from sspo.data.problems import Record, write_jsonl
 from sspo.data.tasks import make_splits
 from sspo.experiment.expand import expand_profile
-from sspo.models.policy import DTYPES, build_model, save_model
+from sspo.models.policy import build_model, save_model
 from sspo.models.tokenizer import make_tokenizer
 from sspo.models.torch_setup import set_up_torch
 from sspo.pipeline.files import write_json
@@ -99,20 +98,9 @@ def prepare(profile: Profile, folder: Path, warmup: int) -> tuple[RunConfig, lis
 def speeds(run: RunConfig, model: Path, problems: list[Record], side: int) -> dict[str, object]:
     """Rates of one step, and how they compare with the product of two square matrices."""
     rates = plain(measure_step(run, model, problems, learned=True))
-    matmul = matmul_rate(run, side)
+    matmul = matmul_rate(side, run.compute.device, run.compute.dtype)
     share = 6 * rates["parameters"] * rates["trained_per_second"] / matmul
     return {**rates, "matmul_tflops": matmul / 1e12, "training_share": share}
-
-
-def matmul_rate(run: RunConfig, side: int, repeats: int = 20) -> float:
-    """Floating-point operations per second of a product of two (side, side) matrices."""
-    a = torch.randn(side, side, device=run.compute.device, dtype=DTYPES[run.compute.dtype])
-    best = 0.0
-    for _ in range(repeats):
-        began = time.perf_counter()
-        (a @ a)[0, 0].item()  # waits for the device
-        best = max(best, 2 * side**3 / (time.perf_counter() - began))
-    return best
 
 
 def benchmark(name: str, results: Path) -> object:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.ticker import NullLocator
-from setting import write
+from setting import matmul_rate, write
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -31,12 +31,8 @@ from sspo.models.policy import ScoreBatch, build_model, score
 from sspo.rollout.engine import Sampling
 from sspo.rollout.torch_engine import TorchEngine
 
-THREADS, PROMPT, REPEATS, LONG_ENOUGH = (
-    2,
-    16,
-    3,
-    5.0,
-)  # seconds after which a rate is not measured again
+THREADS, PROMPT = 2, 16
+REPEATS, LONG_ENOUGH = 3, 5.0  # seconds after which a rate is not measured again
 SHAPES = {  # hidden size, layers, heads, size of the MLP, vocabulary
     "default": (64, 3, 2, 192, 100),
     "words": (128, 4, 4, 384, 1000),
@@ -97,11 +93,10 @@ def measure(point: dict[str, object]) -> dict[str, object]:
         model.zero_grad()
 
     sampled, trained = (batch * length / fastest(work) for work in (sample, train))
-    memory = (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    )  # before large tensors are copied
+    # Before the limits are measured, which copies large tensors.
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     weights = sum(p.numel() for p in model.parameters())
-    flops, copied = matmul_rate(), copy_rate()
+    flops, copied = matmul_rate(1536), copy_rate()
     cache = 2 * 4 * layers * hidden * batch * (PROMPT + length / 2)  # bytes, half full
     step = max((4 * weights + cache) / copied, 2 * weights * batch / flops)
     return {
@@ -131,12 +126,6 @@ def fastest(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - began)
     return min(times)
-
-
-def matmul_rate(side: int = 1536) -> float:
-    """Floating-point operations per second of a large matrix product."""
-    a = torch.randn(side, side)
-    return 2 * side**3 / min(fastest(lambda: a @ a) for _ in range(3))
 
 
 def copy_rate(count: int = 2**26) -> float:

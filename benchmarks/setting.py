@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,19 @@ class Setting:
 def spread(values: list[float]) -> dict[str, float]:
     """Median, and the smallest and largest value."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def matmul_rate(side: int, device: str = "cpu", dtype: str = "float32", repeats: int = 20) -> float:
+    """Floating-point operations per second of a product of two (side, side) matrices."""
+    import torch  # here, so that benchmarks without a model start without it
+
+    a = torch.randn(side, side, device=device, dtype=getattr(torch, dtype))
+    best = 0.0
+    for _ in range(repeats):
+        began = time.perf_counter()
+        (a @ a)[0, 0].item()  # waits for the device
+        best = max(best, 2 * side**3 / (time.perf_counter() - began))
+    return best
 
 
 def write(folder: Path, name: str, rows: list[dict[str, object]]) -> None:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from sspo.config.reading import load_json
-from sspo.evidence.page import claims_page
+from sspo.evidence.page import claims_page, read_labels
 from sspo.evidence.protocol import load_protocol
 from sspo.evidence.report import claims_report
 from sspo.pipeline.files import write_bytes, write_json
@@ -23,7 +23,7 @@ def main() -> None:
     )
     protocol = load_protocol(paths.plan).changed(**load_json(paths.config))
     runs = pd.read_csv(paths.runs)
-    labels = {name: look["label"] for name, look in load_json(paths.methods).items()}
+    labels = read_labels(paths.methods)
     report = claims_report(protocol, runs, pd.read_csv(paths.scores), labels)
     files = {
         name: paths.output / name

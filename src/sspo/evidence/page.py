@@ -6,8 +6,9 @@ Not by ``DataFrame.to_markdown``, which pads columns, so that one new number cha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from sspo.config.reading import JsonDict
+from sspo.config.reading import JsonDict, load_json
 from sspo.evidence.protocol import CLAIM_TEXT
 
 NONE = "\N{EN DASH}"
@@ -21,6 +22,11 @@ MEASURES = {
     "spike_share": "share of steps with a gradient spike",
     "test_pass@1_deviation": "deviation of test pass@1 from the median over seeds",
 }
+
+
+def read_labels(methods: str | Path) -> dict[str, str]:
+    """Method -> its name in tables, from the JSON with the looks of the methods."""
+    return {name: look["label"] for name, look in load_json(methods).items()}
 
 
 def claims_page(report: JsonDict, labels: Mapping[str, str]) -> str:

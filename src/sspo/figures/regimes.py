@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FixedLocator, NullLocator
 from pandas import DataFrame, Series
 
@@ -122,31 +123,30 @@ def draw_surface(frames: Frames, methods: Methods) -> Figure:
     trials = gate_grid(frames["trials"])
     blocks = list(trials.groupby(["regime", "method"], sort=False))
     if not blocks:
-        figure = style.new_figure(1.0)
-        panel = figure.subplots()
-        panel.set_axis_off()
-        style.note_empty(panel, "no gates by temperature")
-        return figure
+        return style.empty_figure("no gates by temperature")
     figure = style.new_figure(2.9 * len(blocks))
-    limits = {"vmin": trials["score"].min(), "vmax": trials["score"].max(), "cmap": "viridis"}
     panels = figure.subplots(len(blocks), squeeze=False)[:, 0]
+    lowest, highest = trials["score"].min(), trials["score"].max()
     for panel, ((regime, method), part) in zip(panels, blocks, strict=True):
         grid = part.pivot_table(index="gate", columns="tau", values="score", sort=False)
-        grid = grid[sorted(grid)]
-        image = panel.imshow(grid, aspect="auto", **limits)
-        panel.set_xticks(range(grid.shape[1]), [f"{tau:g}" for tau in grid])
-        panel.set_yticks(range(len(grid)), [gate.replace("_", "-") for gate in grid.index])
-        panel.grid(False)
-        middle = (limits["vmin"] + limits["vmax"]) / 2
-        for i, j in np.ndindex(grid.shape):
-            score = grid.iloc[i, j]
-            if np.isfinite(score):
-                color = "black" if score > middle else "white"
-                panel.text(j, i, f"{score:.2f}", ha="center", va="center", color=color, size=7)
+        image = _draw_grid(panel, grid[sorted(grid)], lowest, highest)
         label = methods[method]["label"]
         panel.set(title=f"{regime}, {label}", xlabel="temperature tau", ylabel="gate")
     figure.colorbar(image, ax=panels, label="validation pass@1 over training")
     return figure
+
+
+def _draw_grid(panel: Axes, grid: DataFrame, lowest: float, highest: float) -> AxesImage:
+    """The scores of gates (rows) at temperatures (columns), as colours and as numbers."""
+    image = panel.imshow(grid, aspect="auto", vmin=lowest, vmax=highest, cmap="viridis")
+    panel.set_xticks(range(grid.shape[1]), [f"{tau:g}" for tau in grid])
+    panel.set_yticks(range(len(grid)), [gate.replace("_", "-") for gate in grid.index])
+    panel.grid(False)
+    for (i, j), score in np.ndenumerate(grid.to_numpy(float)):
+        if np.isfinite(score):
+            color = "black" if score > (lowest + highest) / 2 else "white"
+            panel.text(j, i, f"{score:.2f}", ha="center", va="center", color=color, size=7)
+    return image
 
 
 def gate_grid(trials: DataFrame) -> DataFrame:

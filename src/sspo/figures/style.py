@@ -130,6 +130,15 @@ def note_empty(panel: Axes, why: str = "not measured") -> None:
     panel.text(0.5, 0.5, why.replace(" ", "\n"), color="0.4", **centre)
 
 
+def empty_figure(why: str) -> Figure:
+    """A small figure that says why there is nothing to draw."""
+    figure = new_figure(1.0)
+    panel = figure.subplots()
+    panel.set_axis_off()
+    note_empty(panel, why)
+    return figure
+
+
 def wrapped(label: str, width: int) -> str:
     """A label in lines of at most so many letters, as far as its words allow."""
     return textwrap.fill(label, width, break_long_words=False, break_on_hyphens=False)

@@ -44,7 +44,7 @@ def draw_differences(frames: Frames, methods: Methods) -> Figure:
     regimes = [name for name in regimes_of(runs) if name in set(compared["regime"])]
     blocks = {name: compared[compared["regime"] == name] for name in regimes}
     if not blocks:
-        return _nothing_to_compare()
+        return style.empty_figure("nothing to compare")
     claims = [claim for claim in CLAIM_TEXT if claim in set(compared["claim"])]
     titles = [
         (
@@ -97,7 +97,7 @@ def draw_verdicts(frames: Frames, methods: Methods) -> Figure:
             if len(block):
                 blocks[regime, f"{text}; {_pairs(block)}"] = block
     if not blocks:
-        return _nothing_to_compare()
+        return style.empty_figure("nothing to compare")
     claims = [claim for claim in CLAIM_TEXT if claim in set(compared["claim"])]
     heads = [_head(compared, claim, HEAD // len(claims), "unit {:g}") for claim in claims]
     heights = [_room(block) for block in blocks.values()]
@@ -216,11 +216,3 @@ def _entries() -> list[Artist]:
         Line2D([], [], color="0.2", linewidth=0.7, label="adjusted for all comparisons"),
         Patch(color=BAND, label="smaller than the smallest effect of interest"),
     ]
-
-
-def _nothing_to_compare() -> Figure:
-    figure = style.new_figure(1.0)
-    panel = figure.subplots()
-    panel.set_axis_off()
-    style.note_empty(panel, "nothing to compare")
-    return figure
